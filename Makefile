@@ -1,0 +1,67 @@
+# Everything a contributor or a newcomer runs. `make` alone lists it.
+#
+# Every target makes its own installation in .venv when there is none or when the dependencies have changed, and costs
+# nothing when it is up to date. Paths are relative, so that a space in the name of the folder does no harm.
+
+# The Python that .venv is made from: make PYTHON=python3.12 test
+PYTHON ?= python3
+# Test processes at a time.
+JOBS ?= 2
+# More arguments for pytest or `jtr demo`: make test ARGS="-k scenarios"
+ARGS ?=
+
+VENV := .venv
+IN_VENV := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+# albumentations asks the package index for a newer version at import; nothing here may need a network once installed.
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-all lint format type-check notebooks bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## install everything into .venv (the other targets do this by themselves)
+
+demo: $(INSTALLED) ## train JTR on generated rooms for a few minutes; ends with a table and a picture
+	@$(IN_VENV) -m jtr_lightning demo $(ARGS)
+
+# One thread per test process: more of them fight over the cores and make the tests several times slower.
+test: $(INSTALLED) ## the tests, without those marked slow
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-all: $(INSTALLED) ## every test, with the branches that they reach
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --cov $(ARGS)
+
+lint: $(INSTALLED) ## check style and formatting
+	@$(IN_VENV) -m ruff check .
+	@$(IN_VENV) -m ruff format --check .
+
+format: $(INSTALLED) ## mend what can be mended of style and formatting
+	@$(IN_VENV) -m ruff check --fix-only .
+	@$(IN_VENV) -m ruff format .
+
+type-check: $(INSTALLED) ## check the types of src
+	@$(IN_VENV) -m mypy
+
+notebooks: $(INSTALLED) ## run every notebook
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
+		OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --nbmake notebooks $(ARGS); \
+	else echo "there are no notebooks yet"; fi
+
+bench: $(INSTALLED) ## run every short benchmark (benchmarks/bench_*.py)
+	@for file in benchmarks/bench_*.py; do \
+		if [ -e "$$file" ]; then echo "== $$file"; $(IN_VENV) "$$file" || exit 1; \
+		else echo "there are no benchmarks yet"; fi; done
+
+clean: ## remove .venv and every cache; runs and datasets stay
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Read again only when the dependencies or their pins may have changed.
+$(INSTALLED): setup.cfg pyproject.toml scripts/install.sh
+	@PYTHON="$(PYTHON)" sh scripts/install.sh $(VENV)
+	@touch $(INSTALLED)

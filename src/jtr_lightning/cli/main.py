@@ -1,0 +1,134 @@
+"""``jtr``: finds the subcommand and imports its module only then.
+
+``jtr --help`` must answer at once, and importing torch alone takes seconds. So nothing is imported here but
+the standard library and our own errors; each subcommand's module is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from jtr_lightning._version import __version__
+from jtr_lightning.errors import UserError, did_you_mean
+
+EXIT_OK = 0
+EXIT_USER_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+TRACEBACK_VARIABLE = "JTR_TRACEBACK"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        target: ``module:function``. The function takes the list of arguments after the subcommand's name and
+            returns nothing or an exit code.
+        summary: Its line in ``jtr --help``.
+        keeps_name: The function gets the subcommand's name as first argument, too (for several subcommands
+            that are one parser).
+    """
+
+    target: str
+    summary: str
+    keeps_name: bool = False
+
+    def load(self) -> Callable[[list[str]], int | None]:
+        """Imports the module and returns the function."""
+        module, _, function = self.target.partition(":")
+        loaded: Callable[[list[str]], int | None] = getattr(import_module(module), function)
+        return loaded
+
+
+_LIGHTNING = "jtr_lightning.cli.lightning:run"
+
+COMMANDS: dict[str, Command] = {
+    "fit": Command(_LIGHTNING, "train a network, from a config file", keeps_name=True),
+    "validate": Command(_LIGHTNING, "metrics of a checkpoint on the validation set", keeps_name=True),
+    "test": Command(_LIGHTNING, "metrics of a checkpoint on the test set", keeps_name=True),
+    "predict": Command(_LIGHTNING, "write a checkpoint's predictions, raw and as pictures", keeps_name=True),
+    "data": Command("jtr_lightning.cli.data:run", "make a dataset, or check one that you have"),
+    "demo": Command(
+        "jtr_lightning.cli.demo:run", "train on generated rooms for minutes and look at the result"
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] = COMMANDS) -> int:
+    """Runs one subcommand.
+
+    A mistake of the user's (``UserError``) is printed as one sentence; anything else is our mistake and keeps
+    its traceback. The environment variable ``JTR_TRACEBACK=1`` shows the traceback of a user's mistake as well.
+
+    Args:
+        argv: The arguments after ``jtr``; by default those of the process.
+        commands: The subcommands by name.
+
+    Returns:
+        The exit code: 0; 1 for a user's mistake; 2 for an unknown subcommand; 130 when interrupted.
+
+    Raises:
+        SystemExit: By a subcommand's own parser, for its ``--help`` (code 0) or wrong arguments (code 2).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(_help(commands), file=sys.stderr)
+        return EXIT_USAGE
+    name, *rest = arguments
+    if name in ("-h", "--help"):
+        print(_help(commands))
+        return EXIT_OK
+    if name == "--version":
+        print(f"jtr {__version__}")
+        return EXIT_OK
+    if name not in commands:
+        kind = "option" if name.startswith("-") else "subcommand"
+        hint = "see 'jtr --help'." if kind == "option" else did_you_mean(name, commands)
+        _print_error(f"jtr has no {kind} '{name}': {hint}")
+        return EXIT_USAGE
+    return _run(commands[name], arguments if commands[name].keeps_name else rest)
+
+
+def _run(command: Command, arguments: list[str]) -> int:
+    try:
+        return command.load()(arguments) or EXIT_OK
+    except UserError as error:
+        if os.environ.get(TRACEBACK_VARIABLE) == "1":
+            raise
+        _print_error(str(error))
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        _print_error("interrupted.")
+        return EXIT_INTERRUPTED
+
+
+def _help(commands: Mapping[str, Command]) -> str:
+    width = max(map(len, commands), default=0)
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in commands.items()]
+    return "\n".join(
+        [
+            "usage: jtr [-h] [--version] SUBCOMMAND ...",
+            "",
+            "Partially labelled multi-task training with joint-task regularization.",
+            "",
+            "subcommands:",
+            *lines,
+            "",
+            "'jtr SUBCOMMAND --help' explains one of them.",
+            f"A mistake in what you gave is told in one sentence; {TRACEBACK_VARIABLE}=1 shows where it was found",
+        ]
+    )
+
+
+def _print_error(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
