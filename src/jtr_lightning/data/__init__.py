@@ -1,0 +1,1 @@
+"""Datasets with a label-availability mask, as LightningDataModules."""

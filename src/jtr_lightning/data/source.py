@@ -1,0 +1,77 @@
+"""What a dataset's files look like to the rest of the library."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class SampleSource(ABC):
+    """Reads the samples of one split of a dataset, one label at a time.
+
+    Hiding labels, augmentation and batching are not its business. It is sent to loader workers, so it should hold
+    paths and small arrays, and open files only while it reads.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples ``N``."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """A name that tells a sample from all others, for messages, split files and predictions."""
+
+    @abstractmethod
+    def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
+        """Which labels exist, bool ``[N, K]`` for the tasks in this order."""
+
+    @abstractmethod
+    def read_image(self, index: int) -> Array:
+        """One image, RGB uint8 ``[H, W, 3]``.
+
+        Raises:
+            DataError: The file is missing or unreadable.
+        """
+
+    @abstractmethod
+    def read_label(self, index: int, task: str) -> Array:
+        """One label that exists.
+
+        Args:
+            index: Number of the sample.
+            task: Name of the task.
+
+        Returns:
+            What ``Task.to_target`` of the task takes, in the task's unit and with the task's value for 'invalid' at
+            every invalid pixel: ``[H, W]`` or ``[H, W, C]`` of the image's size, or the value of an image-level task.
+
+        Raises:
+            DataError: The file is missing, unreadable or has unexpected content.
+        """
+
+    def domains(self) -> NDArray[np.int64]:
+        """Which of several datasets or domains each sample comes from, ``[N]``; all 0 by default."""
+        return np.zeros(len(self), dtype=np.int64)
+
+    def names(self) -> Sequence[str]:
+        """All samples' names in order, made when they are asked for."""
+        return _Names(self)
+
+
+class _Names(Sequence[str]):
+    def __init__(self, source: SampleSource) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._source.name(index)

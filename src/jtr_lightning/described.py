@@ -1,0 +1,134 @@
+"""Objects that can say in plain values how they were made.
+
+A checkpoint must rebuild the module without the YAML that started it and without unpickling objects. So every part
+of a module (tasks, network, regularizer, balancing, the module itself) remembers the arguments it was constructed
+with; ``describe`` turns them into nested dicts of plain values, the same ``class_path`` / ``init_args`` form as in a
+config file, and ``rebuild`` makes the object again.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jtr_lightning.errors import ConfigError
+
+PACKAGE = __name__.partition(".")[0]
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Described:
+    """Base of everything that a checkpoint rebuilds.
+
+    Attributes:
+        not_described: Names of ``__init__`` arguments that are left out because they matter to training alone.
+    """
+
+    not_described: tuple[str, ...] = ()
+    _init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _remembering(cls.__init__)  # type: ignore[method-assign]
+
+    def describe(self) -> dict[str, Any]:
+        """How to make this object again, in plain values.
+
+        Returns:
+            ``{"class_path": ..., "init_args": {...}}`` of str, int, float, bool, None, list and dict only.
+
+        Raises:
+            ConfigError: An argument has no plain form.
+        """
+        cls = type(self)
+        arguments = self.__dict__.get("_init_args", {})
+        return {
+            "class_path": f"{cls.__module__}.{cls.__qualname__}",
+            "init_args": {
+                name: _plain(value, f"{cls.__qualname__}({name}=...)")
+                for name, value in arguments.items()
+                if name not in self.not_described
+            },
+        }
+
+
+def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+    """Wraps ``__init__`` so that the outermost one stores the arguments it was called with."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "_init_args" not in self.__dict__:
+            bound = signature.bind(self, *args, **kwargs).arguments
+            bound.pop("self", None)
+            for parameter in signature.parameters.values():
+                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                    bound.update(bound.pop(parameter.name, {}))
+            # Not setattr: a torch Module refuses some values before its own __init__ has run.
+            self.__dict__["_init_args"] = dict(bound)
+        init(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, Described):
+        return value.describe()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    raise ConfigError(
+        f"Parameter {where} should be made of plain values (numbers, strings, lists, dicts) or of parts derived from "
+        f"Described, so that a checkpoint can be loaded again; found {type(value).__name__}. Derive it from Described, "
+        "or name the parameter in the class attribute `not_described`."
+    )
+
+
+def rebuild(description: Any) -> Any:
+    """Makes again what ``Described.describe`` told.
+
+    Only classes derived from ``Described`` are made, and only modules of this package are imported: a checkpoint
+    is data and must not decide which code runs. A class of your own is found once its module is imported.
+
+    Args:
+        description: What ``describe`` returned, or a part of it.
+
+    Returns:
+        The object (for a description), or the value with all descriptions in it replaced.
+
+    Raises:
+        ConfigError: The class is not known here, or is not a ``Described``.
+    """
+    if isinstance(description, list):
+        return [rebuild(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    if set(description) != {"class_path", "init_args"}:
+        return {key: rebuild(item) for key, item in description.items()}
+    cls = _find_class(description["class_path"])
+    return cls(**{name: rebuild(value) for name, value in description["init_args"].items()})
+
+
+def _find_class(class_path: str) -> type[Described]:
+    module_name, _, name = class_path.rpartition(".")
+    if module_name not in sys.modules and module_name.partition(".")[0] == PACKAGE:
+        __import__(module_name)
+    found = getattr(sys.modules.get(module_name), name, None)
+    if found is None:
+        raise ConfigError(
+            f"The checkpoint was made with the class '{class_path}', which is not imported here; import the module "
+            f"'{module_name}' before loading (a checkpoint never imports code by itself)."
+        )
+    if not (isinstance(found, type) and issubclass(found, Described)):
+        raise ConfigError(
+            f"The checkpoint names '{class_path}' as a part of the module, but that is no class derived from "
+            "jtr_lightning.described.Described; the file is damaged or was not written by jtr-lightning."
+        )
+    return found

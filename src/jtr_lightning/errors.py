@@ -1,0 +1,39 @@
+"""What a user sees when something they gave does not fit.
+
+Every message is one sentence in four parts: what was expected, what was found, where, and what to do. The command
+line prints it without a traceback and exits with code 1 or 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something given by the user does not fit; the message alone says how to mend it."""
+
+
+class ConfigError(UserError, ValueError):
+    """A parameter has a value that cannot work."""
+
+
+class DataError(UserError, ValueError):
+    """A file of a dataset is missing, unreadable or has unexpected content."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Ends an error about an unknown name: near matches if there are any, else every known name.
+
+    Args:
+        name: The name that was not found.
+        known: All names that would have been right.
+
+    Returns:
+        A clause such as ``did you mean 'depth'?`` or ``known are 'depth', 'normals'.``
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"known are {', '.join(repr(n) for n in names)}."

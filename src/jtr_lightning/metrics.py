@@ -1,0 +1,255 @@
+"""Metrics that torchmetrics lacks: errors over valid pixels, exact under DDP and any batch size, and the delta.
+
+Each keeps sums and counts, never a mean of means. Invalid places of a target (``Task.valid``) do not count, so a
+sample without a label changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+if TYPE_CHECKING:
+    from jtr_lightning.tasks import Task
+
+ANGLE_BINS = 1800
+"""Bins of the histogram of angles over 0..180 degrees: the median is exact to 0.05 degrees."""
+
+
+class SegmentationScores(MulticlassConfusionMatrix):
+    """Mean intersection over union and pixel accuracy from one confusion matrix over all pixels.
+
+    ``miou`` is the plain mean over the classes that occur in a label or a prediction. Both are fractions in [0, 1].
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, ignore_index=-1, validate_args=False)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds log-probabilities ``[B, C, H, W]`` against ids ``[B, H, W]`` (-1 is ignored)."""
+        super().update(preds, target)
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        matrix = self.confmat.double()  # type: ignore[operator]
+        hits = matrix.diag()
+        union = matrix.sum(0) + matrix.sum(1) - hits
+        occurs = union > 0
+        iou = torch.where(occurs, hits / union.clamp(min=1), 0.0)
+        return {
+            "miou": (iou.sum() / occurs.sum().clamp(min=1)).float(),
+            "pixel_accuracy": (hits.sum() / matrix.sum().clamp(min=1)).float(),
+        }
+
+
+class _MaskedSums(Metric):
+    """Base of errors that are means over all valid places of a set."""
+
+    full_state_update = False
+    count: Tensor
+
+    def __init__(self, task: Task, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._task = task
+        self._names = names
+        # float64: a float32 sum stops growing after some 2^24 pixels.
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in names:
+            self.add_state(f"sum_{name}", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _add(self, mask: Tensor, values: Mapping[str, Tensor]) -> None:
+        self.count += mask.sum()
+        for name, value in values.items():
+            total = getattr(self, f"sum_{name}")
+            setattr(self, f"sum_{name}", total + torch.where(mask, value, 0.0).sum(dtype=torch.float64))
+
+    def _means(self) -> dict[str, Tensor]:
+        count = self.count.clamp(min=1)
+        return {name: (getattr(self, f"sum_{name}") / count).float() for name in self._names}
+
+
+class DepthErrors(_MaskedSums):
+    """Depth errors over all valid pixels of a set, after Eigen et al. (2014).
+
+    ``abs_err`` mean |p - t| and ``rmse`` in the label's unit; ``rel_err`` mean |p - t| / t; ``delta1`` the share of
+    pixels with max(p/t, t/p) < 1.25.
+
+    Args:
+        task: Gives the valid pixels.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, ("abs_err", "rel_err", "rmse", "delta1"))
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds depths ``[B, 1, H, W]``."""
+        mask = self._task.valid(target)
+        truth = torch.where(mask, target, 1.0).float()
+        preds = preds.float()
+        error = (preds - truth).abs()
+        positive = preds.clamp(min=1e-9)
+        ratio = torch.maximum(positive / truth, truth / positive)
+        values = {
+            "abs_err": error,
+            "rel_err": error / truth,
+            "rmse": error.square(),
+            "delta1": (ratio < 1.25).float(),
+        }
+        self._add(mask, values)
+
+    def compute(self) -> dict[str, Tensor]:
+        means = self._means()
+        return {**means, "rmse": means["rmse"].sqrt()}
+
+
+class AngularErrors(_MaskedSums):
+    """Angles between predicted and true normals over all valid pixels of a set, in degrees.
+
+    ``mean_angle``, ``median_angle`` (from a histogram, exact to 0.05 degrees), and ``within_11_25``, ``within_22_5``,
+    ``within_30``: shares in [0, 1].
+
+    Args:
+        task: Gives the valid pixels.
+    """
+
+    histogram: Tensor
+    thresholds = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, ("mean_angle", *self.thresholds))
+        self.add_state("histogram", torch.zeros(ANGLE_BINS, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds normals ``[B, 3, H, W]``; lengths do not matter."""
+        mask = self._task.valid(target)
+        preds, target = preds.float(), torch.where(mask, target, 1.0).float()
+        # atan2 of cross and dot product: acos loses all digits near 0 degrees.
+        angle = torch.rad2deg(
+            torch.atan2(torch.linalg.cross(preds, target, dim=1).norm(dim=1), (preds * target).sum(1))
+        ).unsqueeze(1)
+        self._add(mask, {"mean_angle": angle, **{n: (angle < t).float() for n, t in self.thresholds.items()}})
+        bins = (angle * (ANGLE_BINS / 180)).long().clamp(0, ANGLE_BINS - 1)
+        self.histogram = self.histogram.scatter_add(0, bins.flatten(), mask.flatten().double())
+
+    def compute(self) -> dict[str, Tensor]:
+        cumulated = self.histogram.cumsum(0)
+        middle = torch.searchsorted(cumulated, cumulated[-1] / 2).clamp(max=ANGLE_BINS - 1)
+        return {**self._means(), "median_angle": ((middle + 0.5) * (180 / ANGLE_BINS)).float()}
+
+
+class DenseErrors(_MaskedSums):
+    """``l1``, the mean absolute error, and ``rmse`` over all valid pixels and channels of a set.
+
+    Args:
+        task: Gives the valid pixels.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, ("l1", "rmse"))
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds values ``[B, C, H, W]``."""
+        mask = self._task.valid(target)
+        error = (preds.float() - torch.where(mask, target, 0.0).float()).abs()
+        self._add(mask, {"l1": error.mean(1, keepdim=True), "rmse": error.square().mean(1, keepdim=True)})
+
+    def compute(self) -> dict[str, Tensor]:
+        means = self._means()
+        return {**means, "rmse": means["rmse"].sqrt()}
+
+
+class ValueErrors(_MaskedSums):
+    """``mae``, the mean absolute error of image-level values.
+
+    Args:
+        task: Gives the labelled images.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, ("mae",))
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds values ``[B, C]``."""
+        mask = self._task.valid(target)
+        truth = torch.where(mask.unsqueeze(1), target, 0.0).float()
+        self._add(mask, {"mae": (preds.float() - truth).abs().mean(1)})
+
+    def compute(self) -> dict[str, Tensor]:
+        return self._means()
+
+
+class LabelCount(Metric):
+    """How many samples were labelled for each task; decides which tasks have metrics at all.
+
+    Args:
+        num_tasks: Number of tasks ``K``.
+    """
+
+    full_state_update = False
+    count: Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.add_state("count", torch.zeros(num_tasks, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, available: Tensor) -> None:
+        """Adds a batch's availability, bool ``[B, K]``."""
+        self.count += available.sum(0)
+
+    def compute(self) -> Tensor:
+        return self.count
+
+
+def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """How much better than a baseline, averaged over the tasks' headline metrics.
+
+    ``(100 / K) sum_k s_k (M_k - B_k) / B_k`` with ``s_k`` 1 where higher is better and -1 else (Maninis et al., CVPR
+    2019, equation 4). Only ever meaningful beside the baseline's name.
+
+    Args:
+        values: Task name to headline metric, for every task.
+        baseline: Task name to the baseline's headline metric, not 0.
+        tasks: Task name to task.
+
+    Returns:
+        Percent; above 0 is better than the baseline.
+    """
+    terms = [
+        (1 if task.higher_is_better else -1) * (values[name] - baseline[name]) / baseline[name]
+        for name, task in tasks.items()
+    ]
+    return 100 * sum(terms) / len(terms)
+
+
+def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """One number to choose a checkpoint by, without a baseline and whatever the tasks' units.
+
+    The mean over the tasks of ``s_k log M_k``: differences of it are mean relative changes, so that it ranks as the
+    delta does against any baseline close by.
+
+    Args:
+        values: Task name to headline metric, at least 0.
+        tasks: Task name to task; those without a value are left out.
+
+    Returns:
+        Higher is better.
+    """
+    import math
+
+    terms = [
+        (1 if tasks[name].higher_is_better else -1) * math.log(max(value, 1e-6))
+        for name, value in values.items()
+    ]
+    return sum(terms) / len(terms)
+
+
+def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metric tensors as numbers."""
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,304 @@
+"""The LightningModule that trains one network for many tasks on partially labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+
+from jtr_lightning.balancing import Balancing, FixedWeights
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.batch import Batch
+from jtr_lightning.described import Described, rebuild
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.metrics import LabelCount, as_floats, delta, score
+from jtr_lightning.networks.base import Network
+from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.tasks import Task
+
+DESCRIPTION = "jtr_lightning"
+"""The checkpoint's key of the plain description from which ``load_from_checkpoint`` rebuilds the module."""
+
+Predictions = dict[str, Tensor]
+
+
+class PartialLabelModule(Described, L.LightningModule):
+    """A network, its supervised losses and a regularizer for the labels that are missing.
+
+    Without a regularizer it is supervised multi-task training. Subclass it to change a hook; a new task, network,
+    regularizer or balancing is an argument instead.
+
+    Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
+    ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (see ``metrics.score``; monitor it) and, with
+    a baseline that knows every task, ``<stage>/delta`` in percent.
+
+    Args:
+        tasks: Task name to task, the same as the data's.
+        network: Not yet built; it is built for the tasks here.
+        regularizer: None for supervised training alone.
+        balancing: How the tasks' losses become one; every weight 1 by default.
+        optimizer: Makes the optimizer from parameter groups; Adam with learning rate 1e-4 by default.
+        lr_scheduler: Makes the learning-rate schedule, stepped once per epoch; none by default.
+        baseline: What the delta compares with; no delta by default.
+
+    Raises:
+        ConfigError: There is no task, or a part does not fit the tasks.
+    """
+
+    not_described = ("optimizer", "lr_scheduler")
+
+    def __init__(
+        self,
+        tasks: dict[str, Task],
+        network: Network,
+        regularizer: Regularizer | None = None,
+        balancing: Balancing | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        baseline: Baseline | None = None,
+    ) -> None:
+        super().__init__()
+        for name in tasks:
+            if not name.isidentifier():
+                raise ConfigError(
+                    f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
+                )
+        self.tasks = dict(tasks)
+        self.network = network.build(tasks)
+        self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
+        self.balancing = (FixedWeights() if balancing is None else balancing).build(tasks)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.baseline = baseline
+        self.train_losses = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in tasks})
+        self.metrics = nn.ModuleDict(
+            {stage: nn.ModuleDict({n: t.metrics() for n, t in tasks.items()}) for stage in ("val", "test")}
+        )
+        self.label_counts = nn.ModuleDict({stage: LabelCount(len(tasks)) for stage in ("val", "test")})
+        self._total_steps: float = float("inf")
+
+    # Prediction
+
+    def forward(self, image: Tensor) -> Predictions:
+        """Predicts all tasks.
+
+        Args:
+            image: RGB in [0, 1], ``[B, 3, H, W]``.
+
+        Returns:
+            Task name to prediction, ``[B, C, H, W]`` for dense tasks and ``[B, C]`` for image-level ones.
+        """
+        return self._run(image)[0]
+
+    def _run(self, image: Tensor) -> tuple[Predictions, list[Tensor]]:
+        raw, features = self.network(image)
+        return {name: task.activate(raw[name]) for name, task in self.tasks.items()}, features
+
+    def _run_views(self, batch: Batch, views: Sequence[View]) -> tuple[list[Predictions], list[list[Tensor]]]:
+        """One forward pass for the batch and all views with a gradient, and one for all without."""
+        wanted = [True, *(view.grad for view in views)]
+        images = [batch.image, *(view.batch.image for view in views)]
+        predictions: list[Predictions] = [{} for _ in wanted]
+        features: list[list[Tensor]] = [[] for _ in wanted]
+        for grad in (True, False):
+            chosen = [i for i, has_grad in enumerate(wanted) if has_grad is grad]
+            if not chosen:
+                continue
+            with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+                joined, joined_features = self._run(torch.cat([images[i] for i in chosen]))
+            for part, i in enumerate(chosen):
+                rows = slice(part * len(batch), (part + 1) * len(batch))
+                predictions[i] = {name: values[rows] for name, values in joined.items()}
+                features[i] = [values[rows] for values in joined_features]
+        return predictions, features
+
+    def supervised_losses(self, predictions: Predictions, batch: Batch) -> Tensor:
+        """Each sample's loss for each task, ``[B, K]``; 0 with a gradient path where there is no label."""
+        losses = [task.loss(predictions[name], batch.labels[name]) for name, task in self.tasks.items()]
+        return torch.stack(losses, 1)
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        self._total_steps = float(self.trainer.estimated_stepping_batches)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1]; 0 for a training without end."""
+        return min(1.0, self.global_step / self._total_steps) if self._total_steps > 0 else 0.0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        views = () if self.regularizer is None else self.regularizer.sample_views(batch)
+        predictions, features = self._run_views(batch, views)
+        losses = self.supervised_losses(predictions[0], batch)
+        supervised = self.balancing(losses, batch.available)
+        terms: dict[str, Tensor] = {}
+        if self.regularizer is not None:
+            batches = [batch, *(view.batch for view in views)]
+            terms = self.regularizer(predictions, batches, features, self.progress)
+        total: Tensor = sum(terms.values(), start=supervised)
+        self._log_training(total, supervised, terms, losses, batch)
+        return total
+
+    def _log_training(
+        self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
+    ) -> None:
+        size = len(batch)
+        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
+        for name, term in terms.items():
+            self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
+        labelled = batch.available.sum(0)
+        means = losses.detach().sum(0) / labelled.clamp(min=1)
+        for k, metric in enumerate(self.train_losses.values()):
+            metric.update(means[k], labelled[k])  # type: ignore[operator]
+
+    def on_train_epoch_end(self) -> None:
+        for name, metric in self.train_losses.items():
+            assert isinstance(metric, MeanMetric)
+            mean = metric.compute()
+            if float(metric.weight) > 0:  # type: ignore[arg-type]
+                self.log(f"train/{name}/loss", mean, sync_dist=True)
+            metric.reset()
+
+    # Validation and test
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
+        return self(batch.image)
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        predictions = self(batch.image)
+        for name, metric in self._stage_metrics(stage).items():
+            metric.update(predictions[name], batch.labels[name])
+        self.label_counts[stage].update(batch.available)  # type: ignore[operator]
+
+    def _stage_metrics(self, stage: str) -> dict[str, MetricCollection]:
+        return dict(self.metrics[stage].items())  # type: ignore[operator]
+
+    def _finish_evaluation(self, stage: str) -> None:
+        """Logs every metric of the tasks that had a label; the same keys on every rank, since counts are synced."""
+        count = self.label_counts[stage]
+        assert isinstance(count, LabelCount)
+        labelled = count.compute().tolist()
+        count.reset()
+        headlines: dict[str, float] = {}
+        for (name, metric), number in zip(self._stage_metrics(stage).items(), labelled, strict=True):
+            values = as_floats(metric.compute()) if number else {}
+            metric.reset()
+            for key, value in values.items():
+                self.log(f"{stage}/{name}/{key}", value, sync_dist=True)
+            if values:
+                headlines[name] = values[self.tasks[name].headline]
+        if headlines:
+            self.log(f"{stage}/score", score(headlines, self.tasks), sync_dist=True)
+        against = None if self.baseline is None else self.baseline.headlines(stage, self.tasks)
+        if against is not None and len(headlines) == len(self.tasks):
+            self.log(f"{stage}/delta", delta(headlines, against, self.tasks), sync_dist=True, prog_bar=True)
+
+    # Optimizer and checkpoint
+
+    def configure_optimizers(self) -> Any:
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        balancing = list(self.balancing.parameters())
+        if balancing:
+            groups.append({"params": balancing})
+        if self.regularizer is not None:
+            groups.extend(self.regularizer.parameter_groups())
+        optimizer = torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
+        if self.lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[DESCRIPTION] = self.describe()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get(DESCRIPTION, {}).get("init_args", {}).get("tasks")
+        if saved is not None and set(saved) != set(self.tasks):
+            raise ConfigError(
+                f"The checkpoint should be of the same tasks as the model; it has {sorted(saved)}, the model "
+                f"{sorted(self.tasks)}. Give the model the checkpoint's tasks (--data.tasks), or another checkpoint."
+            )
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: torch.device | str | None = None,
+        strict: bool = True,
+        **overrides: Any,
+    ) -> PartialLabelModule:
+        """Rebuilds a trained module from its checkpoint alone, running no code from the file.
+
+        Args:
+            checkpoint_path: A checkpoint that this class wrote.
+            map_location: Where to put the weights; the CPU by default.
+            strict: Refuse missing or unexpected weights.
+            **overrides: Arguments of ``__init__`` to use in place of the saved ones.
+
+        Returns:
+            The module, in evaluation mode.
+
+        Raises:
+            ConfigError: No such file, not a checkpoint of this library, or made with classes that are not imported.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        description = checkpoint[DESCRIPTION]
+        arguments = {**description["init_args"], **{name: None for name in overrides}}
+        module = rebuild({**description, "init_args": {**arguments, **overrides}})
+        if not isinstance(module, cls):
+            raise ConfigError(
+                f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."
+            )
+        module.load_state_dict(checkpoint["state_dict"], strict=strict)
+        return module.eval()
+
+
+def read_checkpoint(path: str | Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
+    """Reads a checkpoint of this library without running code from it.
+
+    Args:
+        path: The file.
+        map_location: Where to put its tensors; the CPU by default.
+
+    Returns:
+        Lightning's checkpoint with our description under ``DESCRIPTION``.
+
+    Raises:
+        ConfigError: No such file, unreadable, or not written by this library.
+    """
+    import pickle
+
+    if not Path(path).is_file():
+        raise ConfigError(f"The checkpoint should be a file; found none at '{path}'.")
+    try:
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ConfigError(
+            f"The file '{path}' should be a checkpoint of plain tensors and values; it could not be read "
+            f"({type(error).__name__}). It is damaged, or holds objects, which are never unpickled."
+        ) from error
+    if not isinstance(checkpoint, dict) or DESCRIPTION not in checkpoint:
+        raise ConfigError(
+            f"The file '{path}' should be a checkpoint written by jtr-lightning; found other content."
+        )
+    return checkpoint

@@ -1,0 +1,1 @@
+"""Networks that predict all tasks from one image."""

@@ -1,0 +1,67 @@
+"""What every network keeps to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from jtr_lightning.described import Described
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.tasks import Task
+
+
+class Network(Described, nn.Module, ABC):
+    """A shared encoder and a head for each task. Knows nothing of losses.
+
+    A network is made with its own settings and then built for tasks, so that tasks are said once, on the data:
+    ``SMPNetwork("resnet18").build(tasks)``; ``PartialLabelModule`` calls ``build`` itself.
+    """
+
+    tasks: Mapping[str, Task] | None = None
+
+    def build(self, tasks: Mapping[str, Task]) -> Network:
+        """Makes the layers for these tasks.
+
+        Args:
+            tasks: Task name to task, at least one.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            ConfigError: The network was built before, or there is no task.
+        """
+        if self.tasks is not None:
+            raise ConfigError(
+                f"{type(self).__name__} should be built once; it already has the tasks {list(self.tasks)}. Make a new "
+                "network for another module."
+            )
+        if not tasks:
+            raise ConfigError(f"{type(self).__name__} should be built for at least one task; found none.")
+        # Past nn.Module.__setattr__: tasks are plain objects and no part of the state dict.
+        object.__setattr__(self, "tasks", dict(tasks))
+        self.make_layers(tasks)
+        return self
+
+    @abstractmethod
+    def make_layers(self, tasks: Mapping[str, Task]) -> None:
+        """Makes every layer whose size depends on the tasks; called once by ``build``."""
+
+    @property
+    @abstractmethod
+    def feature_channels(self) -> list[int]:
+        """Channels of each of the features that ``forward`` returns; known once the network is built."""
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Predicts all tasks.
+
+        Args:
+            image: RGB in [0, 1], ``[B, 3, H, W]``, any H and W.
+
+        Returns:
+            Task name to raw output, ``[B, channels, H, W]`` for a dense task and ``[B, channels]`` for an image-level
+            one; and the encoder's features for regularizers, from the finest to the deepest ``[B, C_i, h_i, w_i]``.
+        """

@@ -1,0 +1,87 @@
+"""What every method for partial labels keeps to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from jtr_lightning.batch import Batch
+from jtr_lightning.described import Described
+from jtr_lightning.tasks import Task
+
+
+@dataclass
+class View:
+    """One more augmented version of a batch.
+
+    Attributes:
+        batch: Same samples and image size as the batch it was made from.
+        grad: Whether the network's forward pass of this view is recorded for the backward pass. Views with and
+            without are separate forward passes, so BatchNorm sees them apart.
+    """
+
+    batch: Batch
+    grad: bool = True
+
+
+class Regularizer(Described, nn.Module, ABC):
+    """What a partially labelled method adds to the supervised loss.
+
+    A regularizer may hold parameters of its own: they are trained, saved in the checkpoint, and not used when
+    predicting. Like a network it is made with its settings and then built for tasks.
+    """
+
+    tasks: Mapping[str, Task] | None = None
+
+    def build(self, tasks: Mapping[str, Task], feature_channels: Sequence[int] = ()) -> Regularizer:
+        """Makes the layers for these tasks; called by ``PartialLabelModule``.
+
+        Args:
+            tasks: Task name to task, in the order of ``Batch.labels``.
+            feature_channels: Channels of each of the network's features, for methods that read them.
+
+        Returns:
+            The regularizer itself.
+        """
+        object.__setattr__(self, "tasks", dict(tasks))
+        self.make_layers(tasks, feature_channels)
+        return self
+
+    def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
+        """Makes the parameters whose size depends on the tasks; nothing by default."""
+        del tasks, feature_channels
+
+    def sample_views(self, batch: Batch) -> tuple[View, ...]:
+        """Draws the further views that ``forward`` needs, on the batch's device, for the whole batch at once."""
+        del batch
+        return ()
+
+    @abstractmethod
+    def forward(
+        self,
+        predictions: Sequence[dict[str, Tensor]],
+        batches: Sequence[Batch],
+        features: Sequence[list[Tensor]],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """The terms to add to the loss, already weighted.
+
+        Args:
+            predictions: For the supervised batch and then each view: task name to prediction ``[B, C, H, W]``.
+            batches: The supervised batch and then each view's.
+            features: For each of them the network's features.
+            progress: Share of the training that is done, in [0, 1].
+
+        Returns:
+            Term name to scalar, at least float32. Each has a gradient path whatever labels the batch has.
+        """
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """The regularizer's parameters as an optimizer's groups, which may set their own learning rate."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        if parameters:
+            yield {"params": parameters}

@@ -1,0 +1,118 @@
+"""Files that say which sample has which label.
+
+Ours is a CSV that people can read and compare: a column ``id`` with the samples' names, then a 0/1 column for each
+task. Published splits (MTPSL, JTR) are ``torch.save`` files of ``{"labels_weights": float [N, K]}``, whose rows are
+the samples in the order of the dataset and whose columns are segmentation, depth and, for NYU-v2, normals.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.errors import DataError
+
+PUBLISHED_ORDER = ("segmentation", "depth", "normals")
+"""Columns of a published ``.pth``; a file for two tasks has the first two."""
+
+
+def read_split(path: str | Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
+    """Reads a label split.
+
+    Args:
+        path: ``.csv`` or ``.pth``.
+        names: The dataset's sample names, ``N`` of them, in order.
+        tasks: The tasks wanted, ``K`` of them.
+
+    Returns:
+        bool ``[N, K]``.
+
+    Raises:
+        DataError: The file is missing, unreadable, or does not fit the samples or the tasks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"A label split should be a .csv or .pth file; found no file '{path}'.")
+    if path.suffix == ".pth":
+        return _read_published(path, names, tasks)
+    if path.suffix == ".csv":
+        return _read_csv(path, names, tasks)
+    raise DataError(f"A label split should be a .csv or .pth file; found '{path}'.")
+
+
+def write_split(
+    path: str | Path, names: Sequence[str], tasks: Sequence[str], available: NDArray[np.bool_]
+) -> None:
+    """Writes a label split as CSV.
+
+    Args:
+        path: The file to write; its folder must exist.
+        names: The samples' names, ``N`` of them.
+        tasks: The tasks' names, ``K`` of them.
+        available: bool ``[N, K]``.
+    """
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", *tasks])
+        for name, row in zip(names, available, strict=True):
+            writer.writerow([name, *(int(value) for value in row)])
+
+
+def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        absent = [column for column in ("id", *tasks) if column not in header]
+        if absent:
+            raise DataError(
+                f"The label split '{path}' should have the columns {['id', *tasks]}; found {list(header)}, so "
+                f"{absent} are missing."
+            )
+        rows: dict[str, list[bool]] = {}
+        for row in reader:
+            values = [row[task] for task in tasks]
+            if row["id"] in rows or any(value not in ("0", "1") for value in values):
+                raise DataError(
+                    f"The label split '{path}' should have one row of 0 or 1 for each id; found {row} in line "
+                    f"{reader.line_num}{' (the id is there twice)' if row['id'] in rows else ''}."
+                )
+            rows[row["id"]] = [value == "1" for value in values]
+    missing = [name for name in names if name not in rows]
+    if missing:
+        raise DataError(
+            f"The label split '{path}' should have a row for each of the dataset's {len(names)} samples; found "
+            f"{len(rows)} rows, and none for '{missing[0]}' ({len(missing)} are missing)."
+        )
+    return np.array([rows[name] for name in names], dtype=bool).reshape(len(names), len(tasks))
+
+
+def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise DataError(
+            f"The label split '{path}' should be a torch file of plain tensors; it could not be read safely "
+            f"({type(error).__name__}), and is not read in any other way because pickles can run code."
+        ) from error
+    weights = content.get("labels_weights") if isinstance(content, dict) else None
+    if not isinstance(weights, torch.Tensor) or weights.ndim != 2:
+        raise DataError(
+            f"The label split '{path}' should hold {{'labels_weights': tensor [N, K]}}; found other content."
+        )
+    columns = PUBLISHED_ORDER[: weights.shape[1]]
+    unknown = [task for task in tasks if task not in columns]
+    if weights.shape[0] != len(names) or weights.shape[1] > len(PUBLISHED_ORDER) or unknown:
+        raise DataError(
+            f"The label split '{path}' should have a row for each of the dataset's {len(names)} samples and columns "
+            f"for the tasks {list(tasks)}; found {weights.shape[0]} rows and {weights.shape[1]} columns "
+            f"{list(columns)}."
+        )
+    return np.asarray(weights.numpy() != 0)[:, [columns.index(task) for task in tasks]]

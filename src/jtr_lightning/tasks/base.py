@@ -1,0 +1,229 @@
+"""What a task is: everything that the rest of the library needs to know about one thing the network predicts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from jtr_lightning.described import Described
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torchmetrics import MetricCollection
+
+
+class Task(Described, ABC):
+    """Something the network predicts, and all facts about it.
+
+    Three forms of the same quantity pass through a task:
+
+    * *raw*: what the network's head gives, ``channels`` channels, any real value;
+    * *prediction*: ``activate(raw)``, which ``loss``, the metrics and the joint space read;
+    * *target*: the layout of a label. ``decode(prediction)`` brings a prediction into it.
+
+    Invalid and missing are values of the target itself (``blank``), never a separate mask that could get lost:
+    ``valid(target)`` is the only rule about which pixels count.
+
+    A new kind of task derives from ``DenseTask`` (one value per pixel) or ``ImageTask`` (one per image) and nothing
+    else in the library changes.
+
+    Attributes:
+        headline: The name of the metric that stands for the task in tables and in the delta.
+        higher_is_better: The direction of the headline metric.
+        target_dtype: dtype of a target.
+        dense: Whether the task has a value for every pixel; decides which kind of head a network gives it.
+    """
+
+    headline: str
+    higher_is_better: bool = False
+    target_dtype: torch.dtype = torch.float32
+    dense: bool
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Number of channels that the network predicts."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """Unit of the values, for axes and tables; empty for none."""
+
+    @abstractmethod
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Shape of one target, without the batch, for an image of this size."""
+
+    @abstractmethod
+    def blank(self, height: int, width: int) -> Tensor:
+        """The target that stands for 'no label': nowhere valid.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            Target of shape ``target_shape(height, width)``.
+        """
+
+    @abstractmethod
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """One label as a dataset reads it, as a target.
+
+        Args:
+            array: ``[H, W]`` or ``[H, W, C]`` for a dense task; a number or ``[C]`` for an image-level one.
+
+        Returns:
+            Target of ``target_dtype``.
+
+        Raises:
+            DataError: The array cannot be a label of this task (shape, ids out of range ...).
+        """
+
+    @abstractmethod
+    def valid(self, target: Tensor) -> Tensor:
+        """Where a target is defined.
+
+        Args:
+            target: Targets ``[B, ...]``.
+
+        Returns:
+            bool ``[B, 1, H, W]`` for a dense task, ``[B]`` for an image-level one.
+        """
+
+    def activate(self, raw: Tensor) -> Tensor:
+        """Turns the output of the network's head into a prediction of the same shape."""
+        return raw
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        """Brings a prediction into the layout of a target."""
+        return prediction
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The supervised loss of each sample, averaged over the sample's own valid pixels.
+
+        Args:
+            prediction: ``[B, channels, ...]``.
+            target: ``[B, ...]``; blank where there is no label.
+
+        Returns:
+            ``[B]``, at least float32; exactly 0 with a gradient path for a sample without a valid pixel.
+        """
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Fresh metrics, updated with ``(prediction, target)``; invalid places never count.
+
+        Must have the metric named by ``headline``.
+        """
+
+    @abstractmethod
+    def render(self, target: Tensor) -> Tensor:
+        """A picture of targets for people.
+
+        Args:
+            target: ``[B, ...]`` (use ``decode`` for predictions).
+
+        Returns:
+            RGB uint8 ``[B, 3, H, W]``; invalid pixels are dark grey.
+        """
+
+    # What geometry does to the *values*; moving the pixels is the caller's.
+
+    def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:
+        """Values after a crop of relative size ``1 / zoom`` was resized back to full size.
+
+        Args:
+            values: Predictions or targets ``[B, ...]``, already resampled.
+            zoom: Magnification of each sample ``[B]``, 1 for none.
+
+        Returns:
+            Values of the same shape.
+        """
+        del zoom
+        return values
+
+    def mirrored(self, values: Tensor) -> Tensor:
+        """Values after the image was flipped left to right (the pixels are already moved)."""
+        return values
+
+    # The joint-task space (JTR).
+
+    @property
+    def joint_channels(self) -> int:
+        """Channels that the task has in the joint-task stack; 0 keeps it out of the stack."""
+        return 0
+
+    def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
+        """Codes predictions for the stack, differentiable in the prediction.
+
+        Args:
+            prediction: ``[B, channels, H, W]``.
+            hard: Draw one of the categories where the task has some, with a straight-through gradient.
+
+        Returns:
+            Code in [0, 1], ``[B, joint_channels, H, W]``.
+
+        Raises:
+            NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
+        )
+
+    def encode_target(self, target: Tensor) -> Tensor:
+        """Codes targets for the stack; any finite value where the target is invalid.
+
+        Args:
+            target: ``[B, ...]``.
+
+        Returns:
+            Code in [0, 1], ``[B, joint_channels, H, W]``.
+
+        Raises:
+            NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
+        )
+
+    def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        """How far the joint auto-encoder's output is from the code that went in.
+
+        Args:
+            output: The auto-encoder's linear output for this task ``[B, joint_channels, H, W]``.
+            code: What it should reconstruct ``[B, joint_channels, H, W]``.
+            mask: bool ``[B, 1, H, W]``, the pixels that count.
+
+        Returns:
+            ``[B]``, a sum over the mask's pixels divided by their number; 0 where there are none.
+
+        Raises:
+            NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
+        )
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values as float32 (sums over an image overflow or lose digits); others unchanged."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each sample's own masked places.
+
+    Args:
+        values: ``[B, C, ...]``; may hold anything outside the mask as long as its gradient is finite.
+        mask: bool ``[B, 1, ...]``.
+
+    Returns:
+        ``[B]``: the channels' sum at the masked places over the number of places; 0 where the mask is empty.
+    """
+    values = at_least_float32(values)
+    kept = torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device))
+    return kept.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)

@@ -1,0 +1,433 @@
+"""Tasks with a value for every pixel: segmentation, depth, surface normals and general dense regression.
+
+Supervised losses and codings into the joint-task space follow Nishi et al., "Joint-Task Regularization for Partially
+Labeled Multi-Task Learning" (CVPR 2024), with the corrections that the documentation lists as departures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.tasks import rendering
+from jtr_lightning.tasks.base import Task, at_least_float32, masked_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torchmetrics import MetricCollection
+
+IGNORE = -1
+"""The class id of a pixel without a class, in every target."""
+
+
+class DenseTask(Task):
+    """A task with ``target_channels`` values per pixel; the base for kinds of your own.
+
+    A subclass gives ``channels``, ``unit``, ``headline``, ``valid``, ``pixel_loss``, ``metrics`` and ``render``; for
+    a place in JTR's stack also ``joint_channels`` and the three methods of the joint-task space.
+
+    Attributes:
+        blank_value: The value that fills the target of a sample without a label; ``valid`` must be False there.
+    """
+
+    dense = True
+    blank_value: float = float("nan")
+
+    @property
+    def target_channels(self) -> int:
+        """Channels of a target."""
+        return self.channels
+
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        return (self.target_channels, height, width)
+
+    def blank(self, height: int, width: int) -> Tensor:
+        return torch.full(self.target_shape(height, width), self.blank_value, dtype=self.target_dtype)
+
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        values = array[..., None] if array.ndim == 2 else array
+        if values.ndim != 3 or values.shape[-1] != self.target_channels:
+            raise DataError(
+                f"A label of {type(self).__name__} should have the shape [H, W, {self.target_channels}]"
+                f"{' or [H, W]' if self.target_channels == 1 else ''}; found {list(array.shape)}."
+            )
+        return torch.as_tensor(values, dtype=self.target_dtype).permute(2, 0, 1).contiguous()
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        mask = self.valid(target)
+        fill = torch.zeros((), dtype=target.dtype, device=target.device)
+        safe = torch.where(mask, target, fill) if target.ndim == 4 else torch.where(mask[:, 0], target, fill)
+        return masked_mean(self.pixel_loss(at_least_float32(prediction), safe), mask)
+
+    def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The loss at every pixel.
+
+        Args:
+            prediction: ``[B, channels, H, W]``, at least float32.
+            target: The target with 0 at every invalid pixel, so that no NaN enters the graph.
+
+        Returns:
+            ``[B, 1, H, W]``; what stands at invalid pixels is ignored.
+        """
+        raise NotImplementedError(f"{type(self).__name__} should define pixel_loss().")
+
+
+class Segmentation(DenseTask):
+    """Semantic segmentation. Prediction: log-probabilities; target: class ids, -1 where there is none.
+
+    Args:
+        classes: The number of classes, or their names in the order of the ids.
+        ignore_index: A further id on disk that means 'no class' (255 in many datasets); -1 always does.
+        palette: An RGB colour in 0..255 for each class; colours that are easy to tell apart by default.
+
+    Raises:
+        ConfigError: Fewer than two classes, or a palette of another length.
+    """
+
+    headline = "miou"
+    higher_is_better = True
+    target_dtype = torch.int64
+    blank_value = IGNORE
+
+    def __init__(
+        self,
+        classes: int | list[str],
+        ignore_index: int = 255,
+        palette: list[list[int]] | None = None,
+    ) -> None:
+        self.class_names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+        if len(self.class_names) < 2:
+            raise ConfigError(
+                f"Parameter `classes` should be at least 2 (a number, or names); found {classes!r}."
+            )
+        if palette is not None and len(palette) != len(self.class_names):
+            raise ConfigError(
+                f"Parameter `palette` should have a colour for each of the {len(self.class_names)} classes; found "
+                f"{len(palette)}."
+            )
+        self.ignore_index = ignore_index
+        self.palette = rendering.distinct_colours(len(self.class_names)) if palette is None else palette
+
+    @property
+    def channels(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def unit(self) -> str:
+        return ""
+
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        return (height, width)
+
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        if array.ndim == 3 and array.shape[-1] == 1:
+            array = array[..., 0]
+        if array.ndim != 2:
+            raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
+        ids = torch.as_tensor(array.astype("int64", copy=False))
+        ids = ids.masked_fill(ids == self.ignore_index, IGNORE)
+        low, high = (int(v) for v in torch.aminmax(ids))
+        if low < IGNORE or high >= self.channels:
+            raise DataError(
+                f"A segmentation label should have class ids 0..{self.channels - 1}, or {IGNORE} or "
+                f"{self.ignore_index} for 'no class'; found ids from {low} to {high}. Set `classes` and "
+                "`ignore_index` of the task to what the files hold."
+            )
+        return ids
+
+    def valid(self, target: Tensor) -> Tensor:
+        return (target != IGNORE).unsqueeze(1)
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return F.log_softmax(at_least_float32(raw), dim=1)
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        return prediction.argmax(1)
+
+    def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(prediction, target, reduction="none").unsqueeze(1)
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+
+        from jtr_lightning.metrics import SegmentationScores
+
+        return MetricCollection([SegmentationScores(self.channels)])
+
+    def render(self, target: Tensor) -> Tensor:
+        colours = torch.tensor([*self.palette, rendering.INVALID], dtype=torch.uint8, device=target.device)
+        return colours[target].movedim(-1, 1)
+
+    @property
+    def joint_channels(self) -> int:
+        return self.channels
+
+    def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
+        """Softmax; with ``hard`` a one-hot Gumbel-softmax draw (temperature 1) with a straight-through gradient."""
+        if not hard:
+            return prediction.exp()
+        soft = (prediction + gumbel_noise(prediction)).softmax(1)
+        one_hot = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0)
+        return one_hot + (soft - soft.detach())
+
+    def encode_target(self, target: Tensor) -> Tensor:
+        """One-hot; an ignored pixel is zero in every class."""
+        classes = torch.arange(self.channels, device=target.device)
+        return (target.unsqueeze(1) == classes.view(1, -1, 1, 1)).to(torch.get_default_dtype())
+
+    def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        """Binary cross-entropy with logits, summed over the classes."""
+        output = at_least_float32(output)
+        per_class = F.binary_cross_entropy_with_logits(output, code.to(output.dtype), reduction="none")
+        return masked_mean(per_class, mask)
+
+
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Standard Gumbel noise of the shape and dtype of a tensor, drawn from torch's global generator."""
+    return -torch.empty_like(like).exponential_().log()
+
+
+class DenseRegression(DenseTask):
+    """Any real values per pixel: edges, keypoints, reshading, curvature, albedo ... Invalid where not finite.
+
+    Args:
+        channels: Values per pixel.
+        low: Smallest value that occurs; with ``high`` it codes values into [0, 1] for the joint space and pictures.
+        high: Largest value that occurs.
+        unit: Unit of the values.
+        signed_channels: Channels that hold a horizontal vector component, which a left-right flip negates.
+
+    Raises:
+        ConfigError: No channel, or ``low`` not below ``high``.
+    """
+
+    headline = "l1"
+
+    def __init__(
+        self,
+        channels: int = 1,
+        low: float = 0.0,
+        high: float = 1.0,
+        unit: str = "",
+        signed_channels: Sequence[int] = (),
+    ) -> None:
+        if channels < 1:
+            raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        if not low < high:
+            raise ConfigError(f"Parameter `low` should be below `high`; found low={low}, high={high}.")
+        if any(not 0 <= c < channels for c in signed_channels):
+            raise ConfigError(
+                f"Parameter `signed_channels` should name channels 0..{channels - 1}; found {list(signed_channels)}."
+            )
+        self._channels = channels
+        self.low = low
+        self.high = high
+        self._unit = unit
+        self.signed_channels = tuple(signed_channels)
+
+    @property
+    def channels(self) -> int:
+        return self._channels
+
+    @property
+    def unit(self) -> str:
+        return self._unit
+
+    def valid(self, target: Tensor) -> Tensor:
+        return target.isfinite().all(1, keepdim=True)
+
+    def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Absolute error, averaged over the channels."""
+        return (prediction - target).abs().mean(1, keepdim=True)
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+
+        from jtr_lightning.metrics import DenseErrors
+
+        return MetricCollection([DenseErrors(self)])
+
+    def mirrored(self, values: Tensor) -> Tensor:
+        if not self.signed_channels:
+            return values
+        values = values.clone()
+        for channel in self.signed_channels:
+            values[:, channel].neg_()
+        return values
+
+    def render(self, target: Tensor) -> Tensor:
+        scaled = (target - self.low) / (self.high - self.low)
+        if self.channels in (2, 3):
+            blue = torch.full_like(scaled[:, :1], 0.5)
+            return rendering.as_rgb(torch.cat([scaled, blue], 1)[:, :3], self.valid(target))
+        return rendering.colour_map(scaled[:, 0], self.valid(target)[:, 0])
+
+    @property
+    def joint_channels(self) -> int:
+        return self.channels
+
+    def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
+        """Values brought from [low, high] to [0, 1] and clamped; nothing is drawn."""
+        del hard
+        return ((prediction - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def encode_target(self, target: Tensor) -> Tensor:
+        return self.encode_prediction(torch.where(target.isfinite(), target, self.low))
+
+    def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        """Absolute difference between the sigmoid of the output and the code, averaged over the channels."""
+        difference = at_least_float32(output).sigmoid() - code
+        return masked_mean(difference.abs().mean(1, keepdim=True), mask)
+
+
+class Depth(DenseTask):
+    """Depth (or inverse depth, disparity) in the unit of the labels. Valid where finite and above 0.
+
+    Args:
+        mean: Mean of the dataset's depth, for the coding ``Phi((d - mean) / std)``. Default: NYU-v2 in metres, as in
+            the authors' code (KentoNishi/JTR-CVPR-2024, code/utils/process.py).
+        std: Standard deviation of the dataset's depth. Default: NYU-v2.
+        unit: Unit of the labels.
+        inverse: The labels are inverse depth or disparity: a zoom multiplies them where it divides a depth.
+        display_range: Values shown as the first and last colour of a picture.
+
+    Raises:
+        ConfigError: ``std`` is not above 0.
+    """
+
+    headline = "abs_err"
+    blank_value = 0.0
+
+    def __init__(
+        self,
+        mean: float = 2.3618,
+        std: float = 1.5876,
+        unit: str = "m",
+        inverse: bool = False,
+        display_range: tuple[float, float] = (0.0, 8.0),
+    ) -> None:
+        if not std > 0:
+            raise ConfigError(f"Parameter `std` should be above 0; found {std}.")
+        self.mean = mean
+        self.std = std
+        self._unit = unit
+        self.inverse = inverse
+        self.display_range = display_range
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    @property
+    def unit(self) -> str:
+        return self._unit
+
+    def valid(self, target: Tensor) -> Tensor:
+        return target.isfinite() & (target > 0)
+
+    def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Absolute error in the unit of the labels."""
+        return (prediction - target).abs()
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+
+        from jtr_lightning.metrics import DepthErrors
+
+        return MetricCollection([DepthErrors(self)])
+
+    def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:
+        factor = zoom.to(values.dtype).view(-1, 1, 1, 1)
+        return values * factor if self.inverse else values / factor
+
+    def render(self, target: Tensor) -> Tensor:
+        near, far = self.display_range
+        return rendering.colour_map((target[:, 0] - near) / (far - near), self.valid(target)[:, 0])
+
+    @property
+    def joint_channels(self) -> int:
+        return 1
+
+    def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
+        """``Phi((d - mean) / std)``, Phi the normal distribution function, in float32; nothing is drawn."""
+        del hard
+        return torch.special.ndtr((at_least_float32(prediction) - self.mean) / self.std)
+
+    def encode_target(self, target: Tensor) -> Tensor:
+        return self.encode_prediction(torch.where(self.valid(target), target, 0.0))
+
+    def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        """Absolute difference between the sigmoid of the output and the coded depth."""
+        return masked_mean((at_least_float32(output).sigmoid() - code).abs(), mask)
+
+
+class Normals(DenseTask):
+    """Surface normals, unit vectors in the camera's frame with x to the right. Valid where not the zero vector.
+
+    A left-right flip negates x.
+    """
+
+    headline = "mean_angle"
+    blank_value = 0.0
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    @property
+    def unit(self) -> str:
+        return "deg"
+
+    def valid(self, target: Tensor) -> Tensor:
+        return target.isfinite().all(1, keepdim=True) & (target != 0).any(1, keepdim=True)
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return unit_length(at_least_float32(raw))
+
+    def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``1 - <n_hat, n>``."""
+        return 1 - (prediction * target).sum(1, keepdim=True)
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+
+        from jtr_lightning.metrics import AngularErrors
+
+        return MetricCollection([AngularErrors(self)])
+
+    def mirrored(self, values: Tensor) -> Tensor:
+        return torch.cat([-values[:, :1], values[:, 1:]], 1)
+
+    def render(self, target: Tensor) -> Tensor:
+        return rendering.as_rgb((target + 1) / 2, self.valid(target))
+
+    @property
+    def joint_channels(self) -> int:
+        return 3
+
+    def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
+        """``(n + 1) / 2``; nothing is drawn."""
+        del hard
+        return (prediction + 1) / 2
+
+    def encode_target(self, target: Tensor) -> Tensor:
+        return self.encode_prediction(torch.where(target.isfinite(), target, 0.0))
+
+    def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        """``1 - <unit(output), n>`` with the normal that the code stands for."""
+        normal = 2 * code - 1
+        return masked_mean(1 - (unit_length(at_least_float32(output)) * normal).sum(1, keepdim=True), mask)
+
+
+def unit_length(vectors: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Vectors ``[B, C, ...]`` over their length, smooth at the zero vector.
+
+    ``epsilon`` is added to the squared length: at the zero vector the gradient stays below ``epsilon ** -0.5``, and a
+    vector of length 1 is shortened by half of it.
+    """
+    return vectors * (vectors.square().sum(1, keepdim=True) + epsilon).rsqrt()

@@ -1,0 +1,179 @@
+"""Tasks with one value for the whole image. They have no place in the joint-task stack yet (``joint_channels`` 0)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.tasks import rendering
+from jtr_lightning.tasks.base import Task, at_least_float32
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torchmetrics import MetricCollection
+
+NO_CLASS = -1
+"""The class of an image without a label."""
+
+
+class ImageTask(Task):
+    """A task with one value per image; the base for kinds of your own."""
+
+    dense = False
+
+
+class Classification(ImageTask):
+    """One class for the image. Prediction: log-probabilities ``[B, C]``; target: id ``[B]``, -1 where unlabelled.
+
+    Args:
+        classes: The number of classes, or their names in the order of the ids.
+
+    Raises:
+        ConfigError: Fewer than two classes.
+    """
+
+    headline = "accuracy"
+    higher_is_better = True
+    target_dtype = torch.int64
+
+    def __init__(self, classes: int | list[str]) -> None:
+        self.class_names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+        if len(self.class_names) < 2:
+            raise ConfigError(
+                f"Parameter `classes` should be at least 2 (a number, or names); found {classes!r}."
+            )
+
+    @property
+    def channels(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def unit(self) -> str:
+        return ""
+
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        del height, width
+        return ()
+
+    def blank(self, height: int, width: int) -> Tensor:
+        del height, width
+        return torch.tensor(NO_CLASS)
+
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        if array.size != 1:
+            raise DataError(
+                f"A classification label should be one class id; found the shape {list(array.shape)}."
+            )
+        value = int(array.reshape(()))
+        if not NO_CLASS <= value < self.channels:
+            raise DataError(
+                f"A classification label should be a class id 0..{self.channels - 1}, or {NO_CLASS} for 'no label'; "
+                f"found {value}."
+            )
+        return torch.tensor(value)
+
+    def valid(self, target: Tensor) -> Tensor:
+        return target != NO_CLASS
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return F.log_softmax(at_least_float32(raw), dim=1)
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        return prediction.argmax(1)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.nll_loss(at_least_float32(prediction), target, ignore_index=NO_CLASS, reduction="none")
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import MulticlassAccuracy
+
+        accuracy = MulticlassAccuracy(self.channels, average="micro", ignore_index=NO_CLASS)
+        return MetricCollection({self.headline: accuracy})
+
+    def render(self, target: Tensor) -> Tensor:
+        names = [*self.class_names, "no label"]
+        return rendering.text_cards([names[int(i)] for i in target], target.device)
+
+
+class Regression(ImageTask):
+    """Real values for the image (an angle, a count ...). Target ``[B, C]``, NaN where unlabelled.
+
+    Args:
+        channels: Number of values.
+        unit: Unit of the values.
+        scale: Size of a typical difference between images, in the unit: the loss is taken on values divided by it,
+            so that tasks of other units weigh alike.
+        mean: Typical value, which the network predicts when its head gives 0.
+
+    Raises:
+        ConfigError: No channel, or ``scale`` is not above 0.
+    """
+
+    headline = "mae"
+
+    def __init__(self, channels: int = 1, unit: str = "", scale: float = 1.0, mean: float = 0.0) -> None:
+        if channels < 1:
+            raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        if not scale > 0:
+            raise ConfigError(f"Parameter `scale` should be above 0; found {scale}.")
+        self._channels = channels
+        self._unit = unit
+        self.scale = scale
+        self.mean = mean
+
+    @property
+    def channels(self) -> int:
+        return self._channels
+
+    @property
+    def unit(self) -> str:
+        return self._unit
+
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        del height, width
+        return (self.channels,)
+
+    def blank(self, height: int, width: int) -> Tensor:
+        del height, width
+        return torch.full((self.channels,), float("nan"))
+
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        if array.size != self.channels:
+            raise DataError(
+                f"A regression label should have {self.channels} value(s); found the shape {list(array.shape)}."
+            )
+        return torch.as_tensor(array, dtype=self.target_dtype).reshape(self.channels)
+
+    def valid(self, target: Tensor) -> Tensor:
+        return target.isfinite().all(1)
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return at_least_float32(raw) * self.scale + self.mean
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Smooth L1 of the values over ``scale``, averaged over the channels."""
+        mask = self.valid(target)
+        safe = torch.where(mask.unsqueeze(1), target, 0.0)
+        error = F.smooth_l1_loss(prediction / self.scale, safe / self.scale, reduction="none").mean(1)
+        return torch.where(mask, error, 0.0)
+
+    def metrics(self) -> MetricCollection:
+        from torchmetrics import MetricCollection
+
+        from jtr_lightning.metrics import ValueErrors
+
+        return MetricCollection([ValueErrors(self)])
+
+    def render(self, target: Tensor) -> Tensor:
+        known = self.valid(target).tolist()
+        texts = [
+            " ".join(f"{v:.2f}" for v in row.tolist()) + f" {self.unit}" if ok else "no label"
+            for row, ok in zip(target, known, strict=True)
+        ]
+        return rendering.text_cards(texts, target.device)
