@@ -25,6 +25,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## install everything into .venv (the other targets do this by themselves)
+	@echo "installed in $(VENV)"
 
 demo: $(INSTALLED) ## train JTR on generated rooms for a few minutes; ends with a table and a picture
 	@$(IN_VENV) -m jtr_lightning demo $(ARGS)
