@@ -1,0 +1,322 @@
+"""Reading single files: images and arrays, each problem told in one sentence that names the file.
+
+Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF is ignored, since label
+files have none: pixels come as they are stored.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.source import Array
+from jtr_lightning.errors import DataError
+
+PIXEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+"""Files with pixels, which OpenCV decodes."""
+ARRAY_SUFFIXES = (".npy", ".npz")
+"""Files with one numpy array."""
+SUFFIXES = (*PIXEL_SUFFIXES, *ARRAY_SUFFIXES)
+"""Every kind of file that ``read_image`` and ``read_array`` take, in lower case."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTH, _PNG_COLOUR = 24, 25  # where the header chunk keeps the bit depth and the colour type
+_PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Reads a picture of any kind as 8-bit RGB.
+
+    Grey becomes three equal channels, a palette its colours, transparency is dropped, 16 bits become the upper 8. An
+    array file should hold uint8, or floating-point values in [0, 1].
+
+    Args:
+        path: A file with one of ``SUFFIXES``.
+
+    Returns:
+        RGB uint8 ``[H, W, 3]``.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, or no picture.
+    """
+    path = Path(path)
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return _array_as_image(read_array(path), path)
+    import cv2
+
+    pixels = _to_rgb(_decode(_read_bytes(path), path))
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        return _array_as_image(pixels, path)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels)
+
+
+def read_array(path: str | Path, key: str | None = None) -> Array:
+    """Reads a label's raw values from a file of any kind.
+
+    Args:
+        path: A file with one of ``SUFFIXES``.
+        key: Which array of an ``.npz`` file; needed only where it holds several.
+
+    Returns:
+        ``[H, W]`` or ``[H, W, C]`` in the file's own dtype for pixel files, see ``read_pixels``; any shape for arrays.
+
+    Raises:
+        DataError: The file is missing, empty, damaged or of another kind.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return read_npy(path)
+    if suffix == ".npz":
+        return read_npz(path, key)
+    return read_pixels(path)
+
+
+def read_pixels(path: str | Path) -> Array:
+    """Reads a pixel file's raw values, for labels.
+
+    A PNG with a palette gives its indices (that is where datasets keep class ids), and a PNG of 1, 2 or 4 bits its
+    values 0..1, 0..3 or 0..15. A transparency channel is dropped.
+
+    Args:
+        path: A file with one of ``PIXEL_SUFFIXES``.
+
+    Returns:
+        ``[H, W]``, or RGB ``[H, W, 3]``; uint8, uint16 or, from a TIFF, float32 and others.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, or no picture.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    if not content.startswith(_PNG_SIGNATURE) or len(content) <= _PNG_COLOUR:
+        return _to_rgb(_decode(content, path))
+    depth, colour = content[_PNG_DEPTH], content[_PNG_COLOUR]
+    if colour == _PNG_PALETTE:
+        return _palette_indices(content, path)
+    pixels = _to_rgb(_decode(content, path))
+    if colour == _PNG_GREY_ALPHA and pixels.ndim == 3:
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    if colour == _PNG_GREY and depth < 8:
+        pixels = pixels // (255 // (2**depth - 1))  # the decoder stretches them to 0..255
+    return pixels
+
+
+def read_png(path: str | Path, dtype: type[np.generic], channels: int = 1) -> Array:
+    """Reads a PNG that must be of one dtype and number of channels.
+
+    Args:
+        path: The file.
+        dtype: ``np.uint8`` or ``np.uint16``.
+        channels: 1 or 3.
+
+    Returns:
+        ``[H, W]`` or RGB ``[H, W, 3]`` of that dtype.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, or of another dtype or number of channels.
+    """
+    pixels = read_pixels(path)
+    check_array(
+        pixels, path, dtypes=(dtype,), shape=(None, None) if channels == 1 else (None, None, channels)
+    )
+    return pixels
+
+
+def read_npy(path: str | Path, mmap: bool = False) -> Array:
+    """Reads an ``.npy`` file.
+
+    Args:
+        path: The file.
+        mmap: Map the file read-only instead of reading it, for taking a few rows of a large one.
+
+    Returns:
+        The array in the file's own shape and dtype.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, no NPY file, or holds Python objects.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(np.lib.format.MAGIC_PREFIX))
+            if start != np.lib.format.MAGIC_PREFIX:
+                raise DataError(
+                    f"The file '{path}' should be a NumPy .npy file; found "
+                    f"{'an empty file' if not start else 'other content'}. Write it again with numpy.save."
+                )
+            file.seek(0)
+            if not mmap:
+                return _numbers(np.lib.format.read_array(file, allow_pickle=False), path)
+        return _numbers(np.lib.format.open_memmap(path, mode="r"), path)
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise _array_error(path, error) from error
+
+
+def read_npz(path: str | Path, key: str | None = None) -> Array:
+    """Reads one array of an ``.npz`` file.
+
+    Args:
+        path: The file.
+        key: The array's name; needed only where there are several.
+
+    Returns:
+        The array in its own shape and dtype.
+
+    Raises:
+        DataError: The file is missing, empty, damaged, has no such array, or holds Python objects.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            wanted = next(iter(names)) if key is None and len(names) == 1 else key
+            if wanted not in names:
+                raise DataError(
+                    f"The file '{path}' should hold {'one array' if key is None else f'an array {key!r}'}; found "
+                    f"{sorted(names)}."
+                )
+            with archive.open(names[wanted]) as member:
+                return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
+    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise _array_error(path, error) from error
+
+
+def check_array(
+    array: Array,
+    path: str | Path,
+    dtypes: Sequence[type[np.generic]] = (),
+    shape: Sequence[int | None] | None = None,
+    finite: bool = False,
+) -> None:
+    """Checks what a file gave.
+
+    Args:
+        array: What was read.
+        path: Where it was read, for the message.
+        dtypes: The dtypes allowed, abstract ones such as ``np.floating`` included; any by default.
+        shape: The shape, None for any length of a dimension; any shape by default.
+        finite: Whether NaN and infinity are refused.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    if dtypes and not any(np.issubdtype(array.dtype, dtype) for dtype in dtypes):
+        expected = " or ".join(dtype.__name__ for dtype in dtypes)
+        raise DataError(f"The file '{path}' should hold {expected} values; found {array.dtype}.")
+    if shape is not None and not _shape_fits(array.shape, shape):
+        expected = ", ".join("any" if length is None else str(length) for length in shape)
+        raise DataError(f"The file '{path}' should have the shape [{expected}]; found {list(array.shape)}.")
+    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        number = int((~np.isfinite(array)).sum())
+        raise DataError(
+            f"The file '{path}' should hold finite values; found NaN or infinity at {number} of {array.size} places."
+        )
+
+
+def _shape_fits(found: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(found) == len(expected) and all(
+        e is None or e == f for f, e in zip(found, expected, strict=True)
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _missing(path, error) from error
+    if not content:
+        raise DataError(
+            f"The file '{path}' should hold a picture; found an empty file. Copy it again or remove it."
+        )
+    return content
+
+
+def _missing(path: Path, error: OSError) -> DataError:
+    return DataError(f"The file '{path}' should be readable; found: {error.strerror or error}.")
+
+
+def _decode(content: bytes, path: Path) -> Array:
+    """Decodes pixels as OpenCV gives them: BGR order, any dtype."""
+    import cv2
+
+    # UNCHANGED also leaves the EXIF orientation alone.
+    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DataError(
+            f"The file '{path}' should be a whole picture ({', '.join(s[1:] for s in PIXEL_SUFFIXES)}); found "
+            f"{len(content)} bytes that cannot be decoded: it is truncated, damaged or of another kind. Copy it again "
+            "or remove it."
+        )
+    return np.asarray(pixels)
+
+
+def _to_rgb(pixels: Array) -> Array:
+    import cv2
+
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB
+        return np.asarray(cv2.cvtColor(pixels, code))
+    return pixels
+
+
+def _palette_indices(content: bytes, path: Path) -> Array:
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return np.array(picture)
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"The file '{path}' should be a whole PNG with a palette; found one that is truncated or damaged "
+            f"({error}). Copy it again or remove it."
+        ) from error
+
+
+def _array_as_image(array: Array, path: Path) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    check_array(array, path, (np.uint8, np.floating), (None, None, 3), finite=True)
+    if array.dtype == np.uint8:
+        return array
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 1:
+        raise DataError(
+            f"The image '{path}' should hold uint8, or floating-point values in [0, 1]; found {array.dtype} from "
+            f"{low:g} to {high:g}. Divide it by its maximum, or save it as uint8."
+        )
+    return np.asarray((array * 255).round().astype(np.uint8))
+
+
+def _numbers(array: Array, path: Path) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"The file '{path}' should hold real numbers; found dtype {array.dtype}.")
+    return array
+
+
+def _array_error(path: Path, error: BaseException) -> DataError:
+    """What went wrong with an array file, in one sentence."""
+    if isinstance(error, DataError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return _missing(path, error)
+    if "Object arrays" in str(error) or "Python objects" in str(error):
+        return DataError(
+            f"The file '{path}' should hold numbers; found an array of Python objects, which is never unpickled "
+            "because that can run code. Save it again with a numeric dtype."
+        )
+    kind = path.suffix.lower()
+    return DataError(
+        f"The file '{path}' should be a whole NumPy {kind} file; found one that is empty, truncated or damaged "
+        f"({str(error) or type(error).__name__}). Write it again."
+    )
