@@ -48,15 +48,15 @@ class FixedWeights(Balancing):
         self.weights = weights or {}
 
     def build(self, tasks: Mapping[str, Task]) -> FixedWeights:
-        for name, weight in self.weights.items():
+        for name, value in self.weights.items():
             if name not in tasks:
                 raise ConfigError(
                     f"Parameter `weights` of FixedWeights should name tasks; found '{name}', "
                     f"{did_you_mean(name, tasks)}"
                 )
-            if weight < 0:
+            if value < 0:
                 raise ConfigError(
-                    f"A weight of FixedWeights should be at least 0; found {weight} for '{name}'."
+                    f"A weight of FixedWeights should be at least 0; found {value} for '{name}'."
                 )
         weight = torch.tensor([float(self.weights.get(name, 1.0)) for name in tasks])
         self.register_buffer("weight", weight, persistent=False)

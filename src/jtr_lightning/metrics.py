@@ -7,7 +7,7 @@ sample without a label changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
         super().update(preds, target)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        matrix = self.confmat.double()  # type: ignore[operator]
+        matrix = self.confmat.double()
         hits = matrix.diag()
         union = matrix.sum(0) + matrix.sum(1) - hits
         occurs = union > 0
@@ -120,7 +120,7 @@ class AngularErrors(_MaskedSums):
     """
 
     histogram: Tensor
-    thresholds = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
+    thresholds: ClassVar = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, ("mean_angle", *self.thresholds))
@@ -183,73 +183,3 @@ class ValueErrors(_MaskedSums):
 
     def compute(self) -> dict[str, Tensor]:
         return self._means()
-
-
-class LabelCount(Metric):
-    """How many samples were labelled for each task; decides which tasks have metrics at all.
-
-    Args:
-        num_tasks: Number of tasks ``K``.
-    """
-
-    full_state_update = False
-    count: Tensor
-
-    def __init__(self, num_tasks: int) -> None:
-        super().__init__()
-        self.add_state("count", torch.zeros(num_tasks, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, available: Tensor) -> None:
-        """Adds a batch's availability, bool ``[B, K]``."""
-        self.count += available.sum(0)
-
-    def compute(self) -> Tensor:
-        return self.count
-
-
-def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
-    """How much better than a baseline, averaged over the tasks' headline metrics.
-
-    ``(100 / K) sum_k s_k (M_k - B_k) / B_k`` with ``s_k`` 1 where higher is better and -1 else (Maninis et al., CVPR
-    2019, equation 4). Only ever meaningful beside the baseline's name.
-
-    Args:
-        values: Task name to headline metric, for every task.
-        baseline: Task name to the baseline's headline metric, not 0.
-        tasks: Task name to task.
-
-    Returns:
-        Percent; above 0 is better than the baseline.
-    """
-    terms = [
-        (1 if task.higher_is_better else -1) * (values[name] - baseline[name]) / baseline[name]
-        for name, task in tasks.items()
-    ]
-    return 100 * sum(terms) / len(terms)
-
-
-def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
-    """One number to choose a checkpoint by, without a baseline and whatever the tasks' units.
-
-    The mean over the tasks of ``s_k log M_k``: differences of it are mean relative changes, so that it ranks as the
-    delta does against any baseline close by.
-
-    Args:
-        values: Task name to headline metric, at least 0.
-        tasks: Task name to task; those without a value are left out.
-
-    Returns:
-        Higher is better.
-    """
-    import math
-
-    terms = [
-        (1 if tasks[name].higher_is_better else -1) * math.log(max(value, 1e-6))
-        for name, value in values.items()
-    ]
-    return sum(terms) / len(terms)
-
-
-def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metric tensors as numbers."""
-    return {name: float(value) for name, value in metrics.items()}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, MetricCollection
 
 from jtr_lightning.balancing import Balancing, FixedWeights
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.metrics import LabelCount, as_floats, delta, score
+from jtr_lightning.evaluation import Evaluation, TaskMeans
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.tasks import Task
@@ -36,7 +36,7 @@ class PartialLabelModule(Described, L.LightningModule):
     regularizer or balancing is an argument instead.
 
     Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
-    ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (see ``metrics.score``; monitor it) and, with
+    ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (see ``evaluation.score``; monitor it) and, with
     a baseline that knows every task, ``<stage>/delta`` in percent.
 
     Args:
@@ -77,11 +77,8 @@ class PartialLabelModule(Described, L.LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.baseline = baseline
-        self.train_losses = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in tasks})
-        self.metrics = nn.ModuleDict(
-            {stage: nn.ModuleDict({n: t.metrics() for n, t in tasks.items()}) for stage in ("val", "test")}
-        )
-        self.label_counts = nn.ModuleDict({stage: LabelCount(len(tasks)) for stage in ("val", "test")})
+        self.train_losses = TaskMeans(len(tasks))
+        self.evaluations = nn.ModuleDict({stage: Evaluation(tasks) for stage in ("val", "test")})
         self._total_steps: float = float("inf")
 
     # Prediction
@@ -155,26 +152,23 @@ class PartialLabelModule(Described, L.LightningModule):
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
-        labelled = batch.available.sum(0)
-        means = losses.detach().sum(0) / labelled.clamp(min=1)
-        for k, metric in enumerate(self.train_losses.values()):
-            metric.update(means[k], labelled[k])  # type: ignore[operator]
+        self.train_losses.update(losses.detach(), batch.available)
 
     def on_train_epoch_end(self) -> None:
-        for name, metric in self.train_losses.items():
-            assert isinstance(metric, MeanMetric)
-            mean = metric.compute()
-            if float(metric.weight) > 0:  # type: ignore[arg-type]
+        """Logs each task's mean loss over its labelled samples of the epoch."""
+        means = self.train_losses.compute().tolist()
+        self.train_losses.reset()
+        for name, mean in zip(self.tasks, means, strict=True):
+            if not math.isnan(mean):
                 self.log(f"train/{name}/loss", mean, sync_dist=True)
-            metric.reset()
 
     # Validation and test
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+        self._evaluation("val").update(self(batch.image), batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+        self._evaluation("test").update(self(batch.image), batch)
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
@@ -183,36 +177,18 @@ class PartialLabelModule(Described, L.LightningModule):
         self._finish_evaluation("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
-        return self(batch.image)
-
-    def _evaluate(self, batch: Batch, stage: str) -> None:
-        predictions = self(batch.image)
-        for name, metric in self._stage_metrics(stage).items():
-            metric.update(predictions[name], batch.labels[name])
-        self.label_counts[stage].update(batch.available)  # type: ignore[operator]
-
-    def _stage_metrics(self, stage: str) -> dict[str, MetricCollection]:
-        return dict(self.metrics[stage].items())  # type: ignore[operator]
+        return cast(Predictions, self(batch.image))
 
     def _finish_evaluation(self, stage: str) -> None:
-        """Logs every metric of the tasks that had a label; the same keys on every rank, since counts are synced."""
-        count = self.label_counts[stage]
-        assert isinstance(count, LabelCount)
-        labelled = count.compute().tolist()
-        count.reset()
-        headlines: dict[str, float] = {}
-        for (name, metric), number in zip(self._stage_metrics(stage).items(), labelled, strict=True):
-            values = as_floats(metric.compute()) if number else {}
-            metric.reset()
-            for key, value in values.items():
-                self.log(f"{stage}/{name}/{key}", value, sync_dist=True)
-            if values:
-                headlines[name] = values[self.tasks[name].headline]
-        if headlines:
-            self.log(f"{stage}/score", score(headlines, self.tasks), sync_dist=True)
-        against = None if self.baseline is None else self.baseline.headlines(stage, self.tasks)
-        if against is not None and len(headlines) == len(self.tasks):
-            self.log(f"{stage}/delta", delta(headlines, against, self.tasks), sync_dist=True, prog_bar=True)
+        evaluation = self._evaluation(stage)
+        results = evaluation.compute()
+        evaluation.reset()
+        summary = evaluation.summarize(results, stage, self.baseline)
+        for name, value in {**results, **summary}.items():
+            self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in summary)
+
+    def _evaluation(self, stage: str) -> Evaluation:
+        return cast(Evaluation, self.evaluations[stage])
 
     # Optimizer and checkpoint
 
@@ -263,7 +239,7 @@ class PartialLabelModule(Described, L.LightningModule):
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location)
         description = checkpoint[DESCRIPTION]
-        arguments = {**description["init_args"], **{name: None for name in overrides}}
+        arguments = {**description["init_args"], **dict.fromkeys(overrides)}
         module = rebuild({**description, "init_args": {**arguments, **overrides}})
         if not isinstance(module, cls):
             raise ConfigError(

@@ -356,7 +356,8 @@ class Depth(DenseTask):
     def encode_prediction(self, prediction: Tensor, *, hard: bool = False) -> Tensor:
         """``Phi((d - mean) / std)``, Phi the normal distribution function, in float32; nothing is drawn."""
         del hard
-        return torch.special.ndtr((at_least_float32(prediction) - self.mean) / self.std)
+        coded: Tensor = torch.special.ndtr((at_least_float32(prediction) - self.mean) / self.std)
+        return coded
 
     def encode_target(self, target: Tensor) -> Tensor:
         return self.encode_prediction(torch.where(self.valid(target), target, 0.0))

@@ -1,0 +1,155 @@
+"""Everything that is measured of a model in one pass over a validation or test set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.batch import Batch
+from jtr_lightning.tasks import Task
+
+
+class Evaluation(nn.Module):
+    """Every task's metrics over one set, exact for any batch size and under DDP.
+
+    A task that had no label in the whole set has no result: no key, rather than 0 or NaN.
+
+    Args:
+        tasks: Task name to task.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.tasks = dict(tasks)
+        self.metrics = nn.ModuleDict({name: task.metrics() for name, task in tasks.items()})
+        self.labelled = TaskMeans(len(tasks))
+
+    def update(self, predictions: Mapping[str, Tensor], batch: Batch) -> None:
+        """Adds a batch.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, ...]``.
+            batch: The batch they were made from.
+        """
+        for name, metric in self.metrics.items():
+            cast(MetricCollection, metric).update(predictions[name], batch.labels[name])
+        self.labelled.update(torch.ones_like(batch.available, dtype=torch.float32), batch.available)
+
+    def compute(self) -> dict[str, float]:
+        """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device."""
+        labelled = self.labelled.counts()
+        results: dict[str, float] = {}
+        for (name, metric), number in zip(self.metrics.items(), labelled, strict=True):
+            values = cast(MetricCollection, metric).compute() if number else {}
+            results.update({f"{name}/{key}": float(value) for key, value in values.items()})
+        return results
+
+    def reset(self) -> None:
+        """Forgets everything added."""
+        for metric in self.metrics.values():
+            cast(MetricCollection, metric).reset()
+        self.labelled.reset()
+
+    def summarize(
+        self, results: Mapping[str, float], stage: str, baseline: Baseline | None
+    ) -> dict[str, float]:
+        """What stands for all tasks together.
+
+        Args:
+            results: What ``compute`` returned.
+            stage: Which of the baseline's results to compare with.
+            baseline: What to compare with, if anything.
+
+        Returns:
+            ``score`` where a task has a result; ``delta`` in percent where all have and the baseline knows all.
+        """
+        headlines = headline_values(results, self.tasks)
+        summary = {"score": score(headlines, self.tasks)} if headlines else {}
+        against = None if baseline is None else baseline.headlines(stage, self.tasks)
+        if against is not None and len(headlines) == len(self.tasks):
+            summary["delta"] = delta(headlines, against, self.tasks)
+        return summary
+
+
+class TaskMeans(Metric):
+    """Mean of a value over the samples that are labelled, for each task by itself.
+
+    Args:
+        num_tasks: Number of tasks ``K``.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(num_tasks, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(num_tasks, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor, available: Tensor) -> None:
+        """Adds values ``[B, K]`` where available, bool ``[B, K]``."""
+        self.total += torch.where(available, values, 0.0).sum(0, dtype=torch.float64)
+        self.count += available.sum(0)
+
+    def compute(self) -> Tensor:
+        """Mean of each task ``[K]``, NaN for one without a labelled sample."""
+        return self.total / self.count
+
+    def counts(self) -> list[int]:
+        """Number of labelled samples of each task, over all ranks."""
+        with self.sync_context():
+            return [int(number) for number in self.count.tolist()]
+
+
+def headline_values(results: Mapping[str, float], tasks: Mapping[str, Task]) -> dict[str, float]:
+    """The headline metric of each task that has a result."""
+    keys = {name: f"{name}/{task.headline}" for name, task in tasks.items()}
+    return {name: results[key] for name, key in keys.items() if key in results}
+
+
+def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """How much better than a baseline, averaged over the tasks' headline metrics.
+
+    ``(100 / K) sum_k s_k (M_k - B_k) / B_k`` with ``s_k`` 1 where higher is better and -1 else (Maninis et al., CVPR
+    2019, equation 4). Only ever meaningful beside the baseline's name.
+
+    Args:
+        values: Task name to headline metric, for every task.
+        baseline: Task name to the baseline's headline metric, not 0.
+        tasks: Task name to task.
+
+    Returns:
+        Percent; above 0 is better than the baseline.
+    """
+    terms = [
+        (1 if task.higher_is_better else -1) * (values[name] - baseline[name]) / baseline[name]
+        for name, task in tasks.items()
+    ]
+    return 100 * sum(terms) / len(terms)
+
+
+def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """One number to choose a checkpoint by, without a baseline and whatever the tasks' units.
+
+    The mean over the tasks of ``s_k log M_k``: differences of it are mean relative changes, so that it ranks as the
+    delta does against any baseline close by.
+
+    Args:
+        values: Task name to headline metric, at least 0.
+        tasks: Task name to task; those without a value are left out.
+
+    Returns:
+        Higher is better.
+    """
+    terms = [
+        (1 if tasks[name].higher_is_better else -1) * math.log(max(value, 1e-6))
+        for name, value in values.items()
+    ]
+    return sum(terms) / len(terms)
