@@ -8,6 +8,7 @@ from pathlib import Path
 _SCRATCH = Path(tempfile.mkdtemp(prefix="jtr-tests-"))
 os.environ.update(
     NO_ALBUMENTATIONS_UPDATE="1",
+    XDG_CACHE_HOME=str(_SCRATCH / "cache"),  # where generated datasets go by default
     MPLBACKEND="Agg",
     HF_HUB_OFFLINE="1",
     WANDB_MODE="offline",
