@@ -36,8 +36,8 @@ class PartialLabelModule(Described, L.LightningModule):
     regularizer or balancing is an argument instead.
 
     Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
-    ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (see ``evaluation.score``; monitor it) and, with
-    a baseline that knows every task, ``<stage>/delta`` in percent.
+    ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (``evaluation.score``; monitor it) and, with a
+    baseline that knows every task, ``<stage>/delta`` in percent.
 
     Args:
         tasks: Task name to task, the same as the data's.

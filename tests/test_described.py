@@ -1,0 +1,57 @@
+import pytest
+
+from jtr_lightning.described import Described, rebuild
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.tasks import Depth, Segmentation
+
+
+class Part(Described):
+    def __init__(self, size: int, *, names: tuple[str, ...] = ("a",)) -> None:
+        self.size = size
+        self.names = names
+
+
+class Whole(Part):
+    not_described = ("secret",)
+
+    def __init__(self, parts: dict[str, Part], secret: object = None, **kwargs: int) -> None:
+        super().__init__(**kwargs)
+        self.parts = parts
+        self.secret = secret
+
+
+def test_an_object_comes_back_with_its_parts() -> None:
+    whole = Whole({"x": Part(2, names=("b", "c"))}, secret=object(), size=5)
+    again = rebuild(whole.describe())
+    assert type(again) is Whole
+    assert (again.size, again.secret, again.parts["x"].size) == (5, None, 2)
+    assert list(again.parts["x"].names) == ["b", "c"]
+
+
+def test_tasks_come_back_equal() -> None:
+    task = rebuild(Segmentation(["wall", "floor"], ignore_index=9).describe())
+    assert (task.class_names, task.ignore_index) == (["wall", "floor"], 9)
+    assert rebuild(Depth(mean=1.5).describe()).mean == 1.5
+
+
+def test_an_argument_without_a_plain_form_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Part\(size=...\).*found object"):
+        Part(object()).describe()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("class_path", "message"),
+    [
+        ("os.system", "no class derived from"),
+        ("subprocess.Popen", "no class derived from"),
+        ("jtr_lightning.module.torch", "no class derived from"),
+        ("this_is_no_module.Task", "import the module 'this_is_no_module' before loading"),
+    ],
+)
+def test_a_description_cannot_name_anything_else(class_path: str, message: str) -> None:
+    import subprocess  # noqa: F401 - must be imported already, so that only the type check can refuse it
+
+    import jtr_lightning.module  # noqa: F401
+
+    with pytest.raises(ConfigError, match=message):
+        rebuild({"class_path": class_path, "init_args": {}})

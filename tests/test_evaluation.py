@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.batch import Batch
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.evaluation import Evaluation, TaskMeans, delta, score
+from jtr_lightning.tasks import Depth, Normals, Segmentation
+
+TASKS = {"segmentation": Segmentation(13), "depth": Depth(), "normals": Normals()}
+
+
+def test_delta_of_a_published_row() -> None:
+    # JTR against supervised MTL, NYU-v2 randomlabels, as printed on the authors' poster: +21.92.
+    supervised = {"segmentation": 27.05, "depth": 0.6624, "normals": 33.58}
+    jtr = {"segmentation": 37.08, "depth": 0.5541, "normals": 29.44}
+    assert delta(jtr, supervised, TASKS) == pytest.approx(21.92, abs=0.01)
+
+
+def test_delta_of_the_baseline_itself_is_0_and_worse_is_negative() -> None:
+    values = {"segmentation": 0.3, "depth": 0.5, "normals": 20.0}
+    assert delta(values, values, TASKS) == 0
+    assert delta({**values, "depth": 0.6}, values, TASKS) == pytest.approx(-100 * 0.2 / 3)
+
+
+def test_score_differences_are_mean_relative_changes_whatever_the_units() -> None:
+    values = {"segmentation": 0.3, "depth": 0.5, "normals": 20.0}
+    metres_to_mm = {**values, "depth": 500.0}
+    better = {**values, "depth": 0.49}
+    gain = score(better, TASKS) - score(values, TASKS)
+    assert gain == pytest.approx(0.02 / 3, rel=0.02)
+    assert score({**metres_to_mm, "depth": 490.0}, TASKS) - score(metres_to_mm, TASKS) == pytest.approx(gain)
+
+
+def batch_of(available: list[list[bool]]) -> Batch:
+    b = len(available)
+    labels = {n: torch.stack([t.blank(4, 5)] * b) for n, t in TASKS.items()}
+    for row, has in enumerate(available):
+        if has[1]:
+            labels["depth"][row] = 2.0
+    return Batch(
+        torch.rand(b, 3, 4, 5),
+        labels,
+        torch.tensor(available),
+        torch.zeros(b, dtype=torch.long),
+        torch.arange(b),
+    )
+
+
+def predictions_of(b: int) -> dict[str, torch.Tensor]:
+    return {name: task.activate(torch.ones(b, task.channels, 4, 5)) for name, task in TASKS.items()}
+
+
+def test_a_task_without_any_label_has_no_key() -> None:
+    evaluation = Evaluation(TASKS)
+    evaluation.update(predictions_of(2), batch_of([[False, True, False], [False, False, False]]))
+    results = evaluation.compute()
+    assert {name.split("/")[0] for name in results} == {"depth"}
+    assert results["depth/abs_err"] == 1.0
+    assert evaluation.summarize(results, "val", Baseline("b", {"depth": 1.0})).keys() == {"score"}
+
+
+def test_reset_forgets() -> None:
+    evaluation = Evaluation(TASKS)
+    evaluation.update(predictions_of(1), batch_of([[False, True, False]]))
+    evaluation.reset()
+    assert evaluation.compute() == {}
+
+
+def test_task_means_count_labelled_samples_only() -> None:
+    means = TaskMeans(3)
+    means.update(
+        torch.tensor([[1.0, 5.0, 9.0], [3.0, 7.0, 9.0]]),
+        torch.tensor([[True, False, False], [True, True, False]]),
+    )
+    assert means.compute()[:2].tolist() == [2.0, 7.0]
+    assert means.compute()[2].isnan()
+    assert means.counts() == [2, 1, 0]
+
+
+class TestBaseline:
+    def test_a_file_of_another_run_gives_the_headlines_of_its_stage(self, tmp_path) -> None:
+        path = tmp_path / "metrics.json"
+        path.write_text('{"test/depth/abs_err": 0.5, "test/depth/rmse": 0.9, "name": "x"}')
+        baseline = Baseline("supervised", file=path)
+        assert baseline.headlines("test", {"depth": Depth()}) == {"depth": 0.5}
+        assert baseline.headlines("val", {"depth": Depth()}) is None
+
+    def test_it_is_described_with_its_numbers(self, tmp_path) -> None:
+        path = tmp_path / "metrics.json"
+        path.write_text('{"test/depth/abs_err": 0.5}')
+        described = Baseline("supervised", file=path).describe()["init_args"]
+        assert described == {"name": "supervised", "values": {"test/depth/abs_err": 0.5}}
+
+    def test_mistakes_are_refused(self, tmp_path) -> None:
+        with pytest.raises(ConfigError, match="both or neither"):
+            Baseline("x")
+        with pytest.raises(ConfigError, match="found no file"):
+            Baseline("x", file=tmp_path / "none.json")
+        (tmp_path / "a.json").write_text("{")
+        with pytest.raises(ConfigError, match="should be JSON"):
+            Baseline("x", file=tmp_path / "a.json")
+        with pytest.raises(ConfigError, match="above 0 for each task.*found 0"):
+            Baseline("x", {"depth": 0.0}).headlines("val", {"depth": Depth()})

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+
+from jtr_lightning.metrics import SegmentationScores
+from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation
+
+
+def log_one_hot(ids: torch.Tensor, classes: int) -> torch.Tensor:
+    return (torch.nn.functional.one_hot(ids, classes).movedim(-1, 1).float() + 1e-6).log()
+
+
+def test_miou_and_accuracy_come_from_all_pixels_of_the_set() -> None:
+    scores = SegmentationScores(4)
+    scores.update(log_one_hot(torch.tensor([[[0, 0, 1, 1]]]), 4), torch.tensor([[[0, 1, 1, -1]]]))
+    scores.update(log_one_hot(torch.tensor([[[1, 2]]]), 4), torch.tensor([[[1, 1]]]))
+    found = scores.compute()
+    # Class 0: 1 of 2, class 1: 2 of 4, class 2: 0 of 1; class 3 occurs nowhere and does not count.
+    assert found["miou"].item() == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)
+    assert found["pixel_accuracy"].item() == pytest.approx(3 / 5)
+
+
+def test_depth_errors_in_closed_form() -> None:
+    metrics = Depth().metrics()
+    prediction = torch.tensor([1.0, 3.0, 2.0, 9.0]).view(1, 1, 2, 2)
+    target = torch.tensor([2.0, 3.0, 1.7, 0.0]).view(1, 1, 2, 2)
+    metrics.update(prediction, target)
+    found = metrics.compute()
+    assert found["abs_err"].item() == pytest.approx((1 + 0 + 0.3) / 3, rel=1e-5)
+    assert found["rel_err"].item() == pytest.approx((0.5 + 0 + 0.3 / 1.7) / 3, rel=1e-5)
+    assert found["rmse"].item() == pytest.approx(math.sqrt((1 + 0 + 0.09) / 3), rel=1e-5)
+    assert found["delta1"].item() == pytest.approx(2 / 3, rel=1e-5)
+
+
+def test_a_negative_depth_prediction_is_far_off_and_not_within_delta1() -> None:
+    metrics = Depth().metrics()
+    metrics.update(torch.full((1, 1, 1, 1), -2.0), torch.full((1, 1, 1, 1), 2.0))
+    assert metrics.compute()["delta1"] == 0
+    assert metrics.compute()["abs_err"] == 4
+
+
+def test_angles_in_closed_form() -> None:
+    metrics = Normals().metrics()
+    degrees = torch.tensor([0.0, 10.0, 20.0, 29.0, 90.0])
+    target = torch.stack([torch.zeros(5), torch.zeros(5), -torch.ones(5)]).view(1, 3, 1, 5)
+    angle = torch.deg2rad(degrees)
+    prediction = torch.stack([angle.sin(), torch.zeros(5), -angle.cos()]).view(1, 3, 1, 5)
+    metrics.update(prediction, target)
+    metrics.update(torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1))
+    found = metrics.compute()
+    assert found["mean_angle"].item() == pytest.approx(149 / 5, abs=1e-3)
+    assert found["median_angle"].item() == pytest.approx(20, abs=0.1)
+    assert found["within_11_25"].item() == pytest.approx(2 / 5)
+    assert found["within_22_5"].item() == pytest.approx(3 / 5)
+    assert found["within_30"].item() == pytest.approx(4 / 5)
+
+
+def test_the_median_angle_is_that_of_all_pixels() -> None:
+    angle = torch.rand(1, 1, 40, 40).square() * math.pi
+    prediction = torch.cat([angle.sin(), torch.zeros_like(angle), -angle.cos()], 1)
+    target = torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1).expand_as(prediction)
+    metrics = Normals().metrics()
+    metrics.update(prediction, target)
+    assert metrics.compute()["median_angle"].item() == pytest.approx(
+        torch.rad2deg(angle).median().item(), abs=0.06
+    )
+
+
+def test_dense_errors_in_closed_form() -> None:
+    metrics = DenseRegression(2).metrics()
+    target = torch.tensor([[1.0, float("nan")], [0.0, 0.0]]).view(1, 2, 1, 2)
+    metrics.update(torch.zeros(1, 2, 1, 2), target)
+    assert metrics.compute()["l1"] == 0.5
+    assert metrics.compute()["rmse"].item() == pytest.approx(math.sqrt(0.5))
+
+
+@pytest.mark.parametrize(
+    "task", [Segmentation(3), Depth(), Normals(), DenseRegression(2)], ids=lambda t: type(t).__name__
+)
+def test_batching_does_not_matter_and_unlabelled_samples_do_not_count(task) -> None:
+    prediction = task.activate(torch.randn(6, task.channels, 5, 7))
+    target = task.decode(task.activate(torch.randn(6, task.channels, 5, 7)))
+    together, apart = task.metrics(), task.metrics()
+    together.update(prediction, target)
+    blank = torch.stack([task.blank(5, 7)])
+    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        apart.update(torch.cat([prediction[rows], prediction[:1]]), torch.cat([target[rows], blank]))
+    for key, value in together.compute().items():
+        torch.testing.assert_close(apart.compute()[key], value, rtol=1e-6, atol=0)
