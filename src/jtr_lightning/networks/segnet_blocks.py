@@ -1,8 +1,8 @@
 """The SegNet encoder and decoder, for the SegNet network and for auto-encoders of the same shape.
 
-The shape is that of Badrinarayanan et al., "SegNet" (2017), in the form that Liu et al., "End-to-End Multi-Task Learning
-with Attention" (CVPR 2019), and the papers on partially labelled multi-task learning after them use: five stages of
-2, 2, 3, 3, 3 convolutions with 64, 128, 256, 512, 512 channels.
+The shape is that of Badrinarayanan et al., "SegNet" (2017), in the form that Liu et al., "End-to-End Multi-Task
+Learning with Attention" (CVPR 2019), and the papers on partially labelled multi-task learning after them use: five
+stages of 2, 2, 3, 3, 3 convolutions with 64, 128, 256, 512, 512 channels.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class SegNetDecoder(nn.Module):
         """
         x = latent
         for stage, pool in zip(self.stages, reversed(pools), strict=True):
-            x = F.max_unpool2d(x, pool.indices, 2, output_size=pool.size)
+            x = F.max_unpool2d(x, pool.indices, [2, 2], output_size=pool.size)
             x = stage(x)
         return x
 
