@@ -1,6 +1,6 @@
 """A random furnished room: what is in it, where it stands, its lights and its camera.
 
-`Scene.random(seed, index)` is a pure function of its two numbers: they alone seed the random generator.
+``Scene.random(seed, index)`` is a pure function of its two numbers: they alone seed the random generator.
 """
 
 from __future__ import annotations
@@ -10,50 +10,55 @@ from functools import cached_property
 
 import numpy as np
 
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES, Workshop, turn
-from jtr_lightning.data.rooms.shapes import Array, Part, Plane, vector
+from jtr_lightning.data.rooms.furniture import CLASS_NAMES, Workshop
+from jtr_lightning.data.rooms.shapes import Part, Plane, rotate, vector
+from jtr_lightning.data.source import Array
 
-# What stands in each type of room: (piece, where, chance). Every type may hold a stranger, so that
-# no single piece gives the type away.
+# What stands where in each type of room, with its chance (1 unless given): along a wall, free in the room, beside or
+# on top of another piece. Each type may hold a piece of another, so that no single piece gives the type away.
 _RECIPES = {
-    "bedroom": (
-        ("bed", "wall", 1.0), ("cabinet", "wall", 0.9), ("lamp", "wall", 0.6), ("table", "wall", 0.3), ("chair", "wall", 0.4),
-        ("bed", "wall", 0.2), ("cabinet", "wall", 0.4), ("table_lamp", "top", 0.6), ("vase", "top", 0.4), ("sofa", "wall", 0.1),
-    ),
-    "living room": (
-        ("sofa", "wall", 1.0), ("sofa", "wall", 0.6), ("table", "free", 0.9), ("cabinet", "wall", 0.7), ("lamp", "wall", 0.9),
-        ("vase", "top", 0.9), ("vase", "free", 0.6), ("chair", "free", 0.3), ("bed", "wall", 0.1),
-    ),
-    "office": (
-        ("table", "wall", 1.0), ("chair", "table", 1.0), ("cabinet", "wall", 1.0), ("cabinet", "wall", 0.8), ("cabinet", "wall", 0.5),
-        ("table_lamp", "top", 0.9), ("vase", "top", 0.4), ("table", "wall", 0.4), ("lamp", "wall", 0.3), ("sofa", "wall", 0.1),
-    ),
-    "dining room": (
-        ("table", "free", 1.0), ("chair", "table", 1.0), ("chair", "table", 1.0), ("chair", "table", 0.9), ("chair", "table", 0.6),
-        ("vase", "top", 0.9), ("cabinet", "wall", 0.6), ("vase", "top", 0.5), ("lamp", "wall", 0.5), ("bed", "wall", 0.1),
-    ),
-}  # fmt: skip
+    "bedroom": "bed:wall cabinet:wall:.9 lamp:wall:.6 table:wall:.3 chair:wall:.4 bed:wall:.2 cabinet:wall:.4 "
+    "vase:top:.5 sofa:wall:.1",
+    "living room": "sofa:wall sofa:wall:.6 table:free:.9 cabinet:wall:.7 lamp:wall:.9 vase:top:.9 vase:free:.6 "
+    "chair:free:.3 bed:wall:.1",
+    "office": "table:wall chair:beside cabinet:wall cabinet:wall:.8 cabinet:wall:.5 table:wall:.4 lamp:wall:.6 "
+    "vase:top:.5 sofa:wall:.1",
+    "dining room": "table:free chair:beside chair:beside chair:beside:.9 chair:beside:.6 vase:top:.9 cabinet:wall:.6 "
+    "vase:top:.5 lamp:wall:.5 bed:wall:.1",
+}
+_ON_WALLS = " window:hang:.6 window:hang:.5 picture:hang:.8 picture:hang:.6 picture:hang:.6"
 ROOM_TYPES = tuple(_RECIPES)
-_SHOWN_AS = {"table_lamp": "lamp"}
+
+
+def turn(yaw: float) -> Array:
+    """Rotation ``[3, 3]`` about the vertical axis, counter-clockwise seen from above; yaw in radians."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Parts that belong together and share a class (index into `CLASS_NAMES`)."""
+    """Parts that belong together and share a class, given as its number in ``CLASS_NAMES``."""
 
     category: int
     parts: tuple[Part, ...]
 
     @cached_property
     def bounds(self) -> tuple[Array, Array]:
-        """Lowest and highest corner `[3]` of the upright bounding box."""
+        """Lowest and highest corner ``[3]`` of the upright bounding box."""
         corners = np.concatenate([part.corners() for part in self.parts], axis=1)
         return corners.min(1), corners.max(1)
+
+    @property
+    def middle(self) -> Array:
+        """Middle ``[3]`` of the bounding box."""
+        low, high = self.bounds
+        return (low + high) / 2
 
 
 @dataclass(frozen=True)
 class Light:
-    """A point light: position `[3]` and linear RGB power `[3]` (irradiance next to it)."""
+    """A point light: position ``[3]`` and linear RGB power ``[3]``, the irradiance right beside it."""
 
     position: Array
     power: Array
@@ -61,13 +66,13 @@ class Light:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera.
+    """A pinhole camera with square pixels and its centre at ((W - 1) / 2, (H - 1) / 2).
 
     Attributes:
-        position: `[3]`, metres.
-        yaw: radians, clockwise from +y seen from above.
-        pitch: radians, positive looks down.
-        field_of_view: horizontal, radians.
+        position: ``[3]``, metres.
+        yaw: Radians, clockwise from +y seen from above.
+        pitch: Radians, positive looks down.
+        field_of_view: Horizontal, radians.
     """
 
     position: Array
@@ -77,18 +82,18 @@ class Camera:
 
     @property
     def axes(self) -> Array:
-        """Rows: world directions of the camera's x (right), y (down) and z (into the scene)."""
-        (sy, cy), (sp, cp) = ((np.sin(a), np.cos(a)) for a in (self.yaw, self.pitch))
+        """World directions of the camera's x (right), y (down) and z (into the scene), as rows ``[3, 3]``."""
+        (sy, cy), (sp, cp) = ((np.sin(angle), np.cos(angle)) for angle in (self.yaw, self.pitch))
         return np.array([[cy, -sy, 0], [-sp * sy, -sp * cy, -cp], [cp * sy, cp * cy, -sp]], np.float32)
 
     def focal_length(self, width: int) -> float:
-        """Focal length in pixels of an image of that width; pixels are square, the centre is ((W-1)/2, (H-1)/2)."""
+        """Focal length, in pixels, of an image of that width."""
         return width / 2 / float(np.tan(self.field_of_view / 2))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that `rendering.render` needs. `things` are solid and cast shadows, `shell` (walls, floor, ceiling) does not."""
+    """All that is rendered: ``things`` are solid and cast shadows, ``shell`` (walls, floor, ceiling) casts none."""
 
     shell: tuple[Thing, ...]
     things: tuple[Thing, ...]
@@ -99,16 +104,14 @@ class Scene:
 
     @classmethod
     def random(cls, seed: int, index: int) -> Scene:
-        """Draws room number `index` of the endless series `seed`."""
+        """Draws room number ``index`` of the endless series ``seed``; both are 0 or more."""
         rng = np.random.default_rng([seed, index])
-        room = _Room(rng, vector(rng.uniform(3.0, 4.6), rng.uniform(3.0, 4.6), rng.uniform(2.4, 2.8)))
         room_type = int(rng.integers(len(ROOM_TYPES)))
-        for piece, where, chance in _RECIPES[ROOM_TYPES[room_type]]:
-            if rng.random() < chance:
+        room = _Room(rng, vector(rng.uniform(3.0, 4.6), rng.uniform(3.0, 4.6), rng.uniform(2.4, 2.8)))
+        for entry in (_RECIPES[ROOM_TYPES[room_type]] + _ON_WALLS).split():
+            piece, where, *chance = entry.split(":")
+            if rng.random() < float(*chance or (1,)):
                 room.furnish(piece, where)
-        for piece in ("window", "window", "picture", "picture", "picture"):
-            if rng.random() < 0.55:
-                room.hang(piece)
         return cls(
             room.shell(), tuple(room.things), room.lights(), room.camera(), room_type, (seed, index, 1)
         )
@@ -120,115 +123,95 @@ class _Room:
     def __init__(self, rng: np.random.Generator, size: Array) -> None:
         self.rng, self.size, self.workshop = rng, size, Workshop(rng)
         self.things: list[Thing] = []
-        self.windows: list[Array] = []
-
-    def shell(self) -> tuple[Thing, ...]:
-        """Floor, ceiling and four walls as planes that face inwards."""
-        tip = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)  # local z (the normal) becomes world y
-        papers = [self.workshop.texture("wall", scale=self.rng.uniform(2, 4)) for _ in range(2)]
-        papers += [papers[0]] * 2 if self.rng.random() < 0.6 else papers[::-1]
-        things = []
-        for side, paper in enumerate(papers):
-            to_world = turn(side * np.pi / 2)
-            inwards = to_world[:, 1]
-            distance = self.size[1 - side % 2] / 2
-            things.append(Thing(0, (Part(Plane(), paper, -inwards * distance, (to_world @ tip).T),)))
-        flat, over = np.eye(3, dtype=np.float32), np.diag(vector(1, -1, -1))
-        floor = self.workshop.texture("floor", scale=self.rng.uniform(1.5, 3.5))
-        things.append(Thing(1, (Part(Plane(), floor, vector(0, 0, 0), flat),)))
-        roof = self.workshop.texture("ceiling")
-        things.append(Thing(2, (Part(Plane(), roof, vector(0, 0, self.size[2]), over),)))
-        return tuple(things)
-
-    def _fits(self, thing: Thing) -> bool:
-        low, high = thing.bounds
-        inside = bool((low >= -self.size / 2 - 0.02)[:2].all() and (high <= self.size / 2 + 0.02)[:2].all())
-        gap = vector(0.03, 0.03, -0.001)  # pieces may stand on one another
-        return (
-            inside
-            and high[2] < self.size[2] - 0.2
-            and not any(
-                (low < t.bounds[1] + gap).all() and (high > t.bounds[0] - gap).all() for t in self.things
-            )
-        )
-
-    def _against_wall(self, side: int, depth: float, height: float) -> tuple[float, Array]:
-        along = self.size[side % 2] / 2
-        place = vector(self.rng.uniform(-along, along), depth - self.size[1 - side % 2] / 2, height)
-        return side * np.pi / 2, turn(side * np.pi / 2) @ place
 
     def furnish(self, piece: str, where: str) -> None:
-        """Puts a piece at a free place: along a wall, free in the room, at a table or on top of one; or leaves it out."""
-        rng, parts = self.rng, self.workshop.build(piece)
-        category = CLASS_NAMES.index(_SHOWN_AS.get(piece, piece))
-        depth = -min(float(part.corners()[1].min()) for part in parts)
-        hosts = [t for t in self.things if CLASS_NAMES[t.category] == "table"]
-        if where == "top":
-            hosts += [t for t in self.things if CLASS_NAMES[t.category] == "cabinet" and t.bounds[1][2] < 1.6]
-        if where in ("top", "table") and not hosts:
-            where = "free"
-        for _ in range(25):
-            if where == "wall":
-                yaw, place = self._against_wall(int(rng.integers(4)), depth + 0.02, 0)
-            elif where == "free":
-                yaw, place = (
-                    rng.uniform(0, 2 * np.pi),
-                    vector(*rng.uniform(-0.5, 0.5, 2), 0) * (self.size - 1),
-                )
-            else:
-                low, high = hosts[rng.integers(len(hosts))].bounds
-                middle, reach = (low + high) / 2, (high - low) / 2
-                if where == "top":
-                    yaw, spot = 0.0, rng.uniform(-0.6, 0.6, 2) * reach[:2]
-                    place = vector(*(middle[:2] + spot), high[2])
-                else:
-                    yaw = rng.integers(4) * np.pi / 2
-                    away = turn(yaw) @ vector(rng.uniform(-0.4, 0.4), -1, 0)
-                    place = (middle + away * (reach + 0.32)) * vector(1, 1, 0)
-            thing = Thing(category, tuple(part.moved(turn(yaw), place) for part in parts))
-            if self._fits(thing):
-                self.things.append(thing)
+        """Puts a new piece at a place where it fits; leaves it out when none of a few tries does."""
+        parts = self.workshop.build(piece)
+        corners = np.concatenate([part.corners() for part in parts], axis=1)
+        for _ in range(20):
+            yaw, place = self._spot(where, -corners[1].min())
+            moved = turn(yaw) @ corners + place[:, None]
+            if self._fits(moved.min(1), moved.max(1)):
+                turned = tuple(part.moved(turn(yaw), place) for part in parts)
+                self.things.append(Thing(CLASS_NAMES.index(piece), turned))
                 return
 
-    def hang(self, piece: str) -> None:
-        """Puts a window or a picture on a wall, above the furniture that stands there; or leaves it out."""
-        parts = self.workshop.build(piece)
-        for _ in range(15):
-            yaw, place = self._against_wall(int(self.rng.integers(4)), 0, self.rng.uniform(1.3, 1.7))
-            thing = Thing(CLASS_NAMES.index(piece), tuple(part.moved(turn(yaw), place) for part in parts))
-            if self._fits(thing):
-                self.things.append(thing)
-                if piece == "window":
-                    self.windows.append(place + turn(yaw) @ vector(0, 0.4, 0))
-                return
+    def _spot(self, where: str, depth: float) -> tuple[float, Array]:
+        """A random yaw and position for a piece whose back is ``depth`` behind its origin."""
+        rng, side = self.rng, int(self.rng.integers(4))
+        yaw = side * np.pi / 2
+        hosts = [
+            t for t in self.things if CLASS_NAMES[t.category] in ("table", "cabinet") and t.bounds[1][2] < 1.4
+        ]
+        if where in ("wall", "hang"):
+            along, across = self.size[side % 2] / 2, self.size[1 - side % 2] / 2
+            height = rng.uniform(1.3, 1.7) if where == "hang" else 0
+            return yaw, turn(yaw) @ vector(rng.uniform(-along, along), depth - across, height)
+        if where == "free" or not hosts:
+            return rng.uniform(0, 2 * np.pi), vector(*rng.uniform(-0.5, 0.5, 2), 0) * (self.size - 1)
+        host = hosts[rng.integers(len(hosts)) if where == "top" else 0]
+        reach = host.bounds[1] - host.middle
+        if where == "top":
+            return 0.0, host.middle + reach * vector(*rng.uniform(-0.6, 0.6, 2), 1)
+        away = turn(yaw) @ vector(rng.uniform(-0.4, 0.4), -1, 0)
+        return yaw, (host.middle + away * (reach + 0.32)) * vector(1, 1, 0)
+
+    def _fits(self, low: Array, high: Array) -> bool:
+        room, gap = self.size / 2 + 0.02, vector(0.03, 0.03, -0.001)  # a piece may stand on another
+        in_room = (low > -room)[:2].all() and (high < room)[:2].all() and high[2] < self.size[2] - 0.2
+        hits = ((low < t.bounds[1] + gap).all() and (high > t.bounds[0] - gap).all() for t in self.things)
+        return bool(in_room) and not any(hits)
+
+    def shell(self) -> tuple[Thing, ...]:
+        """Four walls in one or two papers, floor and ceiling, as planes that face inwards."""
+        upright = np.array(
+            [[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32
+        ).T  # a plane's z axis becomes the world's y
+        papers = [self.workshop.texture("wall", (2, 4)) for _ in range(2)]
+        second = int(self.rng.integers(2))
+        planes = []
+        for side in range(4):
+            to_world = turn(side * np.pi / 2)
+            foot = to_world @ vector(0, -self.size[1 - side % 2] / 2, 0)
+            planes.append((0, papers[second * (side % 2)], foot, upright @ to_world.T))
+        planes.append(
+            (1, self.workshop.texture("floor", (1.5, 3.5)), vector(0, 0, 0), np.diag(vector(1, 1, 1)))
+        )
+        planes.append(
+            (2, self.workshop.texture("ceiling"), vector(0, 0, self.size[2]), np.diag(vector(1, -1, -1)))
+        )
+        return tuple(Thing(category, (Part(Plane(), *rest),)) for category, *rest in planes)
 
     def lights(self) -> tuple[Light, ...]:
-        """A warm lamp under the ceiling and, where there is a window, its cooler daylight."""
+        """A warm lamp under the ceiling and, if there is a window, its cooler daylight."""
         rng = self.rng
-        lamp = vector(*rng.uniform(-0.3, 0.3, 2), 0) * self.size + vector(0, 0, self.size[2] - 0.15)
+        lamp = vector(*rng.uniform(-0.3, 0.3, 2), 1) * self.size - vector(0, 0, 0.15)
         lights = [
-            Light(lamp, vector(1.0, rng.uniform(0.8, 0.95), rng.uniform(0.6, 0.85)) * rng.uniform(0.7, 1.3))
+            Light(lamp, vector(1, rng.uniform(0.8, 0.95), rng.uniform(0.6, 0.85)) * rng.uniform(0.7, 1.3))
         ]
+        windows = [t.middle for t in self.things if CLASS_NAMES[t.category] == "window"]
         lights += [
-            Light(window, vector(0.75, 0.88, 1.0) * rng.uniform(0.4, 0.9)) for window in self.windows[:1]
+            Light(w * vector(0.75, 0.75, 1), vector(0.75, 0.88, 1) * rng.uniform(0.4, 0.9))
+            for w in windows[:1]
         ]
         return tuple(lights)
 
-    def _clearance(self, place: Array) -> float:
-        gaps = [np.maximum(t.bounds[0] - place, place - t.bounds[1])[:2].max() for t in self.things]
-        return float(min(gaps, default=np.inf))
-
     def camera(self) -> Camera:
-        """Stands at eye height where nothing is near and looks across the furniture, from the farthest of a few places."""
-        rng = self.rng
-        middles = np.array([(t.bounds[0] + t.bounds[1]) / 2 for t in self.things])
-        target = middles.mean(0) * 0.7 + vector(*rng.uniform(-0.6, 0.6, 2), 0)
-        eyes = [
-            vector(*rng.uniform(-0.5, 0.5, 2), 0) * (self.size - 0.5) + vector(0, 0, rng.uniform(1.2, 1.75))
-            for _ in range(40)
-        ]
-        free = [eye for eye in eyes if self._clearance(eye) > 0.35][:5] or [max(eyes, key=self._clearance)]
-        eye = max(free, key=lambda place: float(np.hypot(*(place - target)[:2])))
-        yaw = np.arctan2(target[0] - eye[0], target[1] - eye[1]) + rng.uniform(-0.3, 0.3)
-        pitch, field_of_view = np.radians(rng.uniform(-6, 34)), np.radians(rng.uniform(55, 85))
-        return Camera(eye, float(yaw), float(pitch), float(field_of_view))
+        """Stands at eye height where nothing is near; of a few such places and views the one with most things in it."""
+        rng, boxes = self.rng, np.array([t.bounds for t in self.things])
+        middles, views = boxes.mean(1), []
+        for _ in range(40):
+            eye = vector(*rng.uniform(-0.5, 0.5, 2), 0) * (self.size - 0.5) + vector(
+                0, 0, rng.uniform(1.2, 1.75)
+            )
+            gap = np.maximum(boxes[:, 0] - eye, eye - boxes[:, 1])[:, :2].max(1).min()
+            way = middles.mean(0) * 0.7 + vector(*rng.uniform(-0.6, 0.6, 2), 0) - eye
+            yaw = float(np.arctan2(way[0], way[1])) + rng.uniform(-0.3, 0.3)
+            pitch, field_of_view = np.radians([rng.uniform(-6, 34), rng.uniform(55, 85)])
+            camera = Camera(eye, yaw, float(pitch), float(field_of_view))
+            x, y, z = rotate(camera.axes, (middles - eye).T)
+            seen = np.sum((z > 0) & (np.maximum(np.abs(x), np.abs(y)) < z * np.tan(field_of_view / 2)))
+            views.append((min(gap, 0.5), int(seen), camera))
+            if sum(view[0] == 0.5 for view in views) == 4:
+                break
+        return max(views, key=lambda view: view[:2])[2]

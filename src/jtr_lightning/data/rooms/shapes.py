@@ -1,128 +1,127 @@
-"""Solid shapes whose hits, normals and curvatures have closed forms, and the textures painted on them.
+"""Solids whose hits, normals and curvatures have closed forms.
 
-Arrays of points and directions hold their three components first (`[3, ...]`), so that every step is one
-contiguous numpy operation, and rotations are written out instead of calling a matrix product: the bytes then do
-not depend on how many threads a linear algebra library uses. Lengths are metres, the world's z axis points up.
+Points and directions hold their three components first (``[3, ...]``), and rotations are written out instead of
+calling a matrix product: the bytes then do not depend on how many threads a linear algebra library uses. Lengths are
+metres; the world's z axis points up.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Pattern = Callable[[Array], npt.NDArray[Any]]
+from jtr_lightning.data.rooms.textures import Texture
+from jtr_lightning.data.source import Array
 
-_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32).T
+_CORNERS = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), np.float32).reshape(3, 8)
+_TINY, _NEVER = np.float32(1e-9), np.float32(np.inf)
 
 
 def vector(*values: float) -> Array:
-    """Returns the values as a float32 vector."""
+    """The values as a float32 vector."""
     return np.array(values, np.float32)
 
 
 def dot(a: Array, b: Array) -> Array:
     """Scalar product over the first axis."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    product: Array = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return product
 
 
 def rotate(matrix: Array, points: Array) -> Array:
-    """Multiplies points `[3, ...]` by a matrix `[3, 3]`."""
-    columns = matrix.T.reshape(3, 3, *[1] * (points.ndim - 1))
-    return columns[0] * points[0] + columns[1] * points[1] + columns[2] * points[2]
+    """Multiplies points ``[3, ...]`` by a matrix ``[3, 3]``."""
+    return dot(align(matrix.T, points), points[:, None])
+
+
+def align(values: Array, points: Array) -> Array:
+    """Gives ``[3, ...]`` values trailing axes, so that they broadcast against points ``[3, ...]``."""
+    return values.reshape(*values.shape, *[1] * (points.ndim - 1))
+
+
+def _ahead(t: Array, hits: Array) -> Array:
+    """Keeps t where it hits in front of the origin; inf elsewhere."""
+    kept: Array = np.where(hits & (t > 0), t, _NEVER)
+    return kept
 
 
 class Shape(ABC):
-    """A convex solid around the origin of its own frame, inside the box of half extents `half` `[3]`."""
+    """A convex solid around the origin of its own frame, within ``half`` (``[3]``) of it along each axis."""
 
     half: Array
 
     @abstractmethod
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        """Smallest t > 0 with origin + t * direction on the surface, inf where there is none.
+        """Smallest t > 0 at which ``origin + t * direction`` is on the surface, inf where there is none.
 
         Args:
-            origin: a point `[3]` outside the solid.
-            direction: `[3, ...]`, of any length.
+            origin: A point ``[3]`` outside the solid.
+            direction: Directions ``[3, ...]`` of any length.
         """
 
     @abstractmethod
     def surface(self, point: Array) -> tuple[Array, Array]:
-        """Outward unit normals `[3, N]` and principal curvatures `[2, N]` (1/m, larger first, convex positive)
-        at surface points `[3, N]`."""
+        """Outward unit normals ``[3, N]`` and principal curvatures ``[2, N]`` (1/m, larger first) at ``[3, N]``."""
 
 
-def _flat(point: Array) -> Array:
-    return np.zeros((2, point.shape[1]), np.float32)
-
-
-@dataclass(frozen=True)
 class Plane(Shape):
-    """The half space below z = 0; seen from above only."""
+    """The half space below z = 0."""
 
     half = vector(1e6, 1e6, 1e6)
 
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        height = np.where(direction[2] < 0, direction[2], np.float32(-1e-9))
-        return np.where(direction[2] < 0, -origin[2] / height, np.float32(np.inf))
+        return _ahead(-origin[2] / np.minimum(direction[2], -_TINY), direction[2] < 0)
 
     def surface(self, point: Array) -> tuple[Array, Array]:
-        return np.broadcast_to(vector(0, 0, 1)[:, None], point.shape), _flat(point)
+        return np.broadcast_to(vector(0, 0, 1)[:, None], point.shape), np.zeros_like(point[:2])
 
 
 @dataclass(frozen=True)
 class Box(Shape):
-    """A box of half extents `half`."""
+    """A box of half edges ``half``."""
 
     half: Array
 
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        inverse = 1 / np.where(direction == 0, np.float32(1e-9), direction)
-        column = (3, *[1] * (direction.ndim - 1))
-        middle = -origin.reshape(column) * inverse
-        reach = np.abs(inverse) * self.half.reshape(column)
+        inverse = 1 / np.where(direction == 0, _TINY, direction)
+        middle, reach = -align(origin, direction) * inverse, np.abs(inverse) * align(self.half, direction)
         enter, leave = (middle - reach).max(0), (middle + reach).min(0)
-        return np.where((enter <= leave) & (enter > 0), enter, np.float32(np.inf))
+        return _ahead(enter, enter <= leave)
 
     def surface(self, point: Array) -> tuple[Array, Array]:
         face = np.argmax(np.abs(point) - self.half[:, None], axis=0)
-        normal = np.zeros_like(point)
-        np.put_along_axis(normal, face[None], np.sign(np.take_along_axis(point, face[None], 0)), 0)
-        return normal, _flat(point)
+        return np.where(face == np.arange(3)[:, None], np.sign(point), np.float32(0)), np.zeros_like(
+            point[:2]
+        )
 
 
 @dataclass(frozen=True)
 class Ellipsoid(Shape):
-    """An ellipsoid of half axes `half`."""
+    """An ellipsoid of half axes ``half``."""
 
     half: Array
 
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        o, d = origin / self.half, direction / self.half.reshape(3, *[1] * (direction.ndim - 1))
+        o, d = origin / self.half, direction / align(self.half, direction)
         a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
-        root = b * b - a * c
-        t = (-b - np.sqrt(np.maximum(root, 0))) / a
-        return np.where((root >= 0) & (t > 0), t, np.float32(np.inf))
+        t = (-b - np.sqrt(np.maximum(b * b - a * c, 0))) / a
+        return _ahead(t, b * b >= a * c)
 
     def surface(self, point: Array) -> tuple[Array, Array]:
+        """The curvatures follow from the Gaussian and the mean curvature."""
         square = self.half[:, None] ** 2
         gradient = point / square
         slope = np.sqrt(dot(gradient, gradient))
-        volume = square.prod()
-        gauss = 1 / (volume * slope**4)
-        mean = (square.sum() - dot(point, point)) / (2 * volume * slope**3)
+        gauss = 1 / (square.prod() * slope**4)
+        mean = (square.sum() - dot(point, point)) / (2 * square.prod() * slope**3)
         spread = np.sqrt(np.maximum(mean**2 - gauss, 0))
         return gradient / slope, np.stack([mean + spread, mean - spread])
 
 
 @dataclass(frozen=True)
 class Frustum(Shape):
-    """An upright cylinder or cone stump: radius `bottom` at z = -height / 2, `top` at z = height / 2."""
+    """An upright cylinder or cone stump: radius ``bottom`` at z = -height / 2, ``top`` at z = height / 2."""
 
     bottom: float
     top: float
@@ -130,98 +129,40 @@ class Frustum(Shape):
 
     @property
     def half(self) -> Array:  # type: ignore[override]
-        widest = max(self.bottom, self.top)
-        return vector(widest, widest, self.height / 2)
+        return vector(*[max(self.bottom, self.top)] * 2, self.height / 2)
 
-    def _radius(self, z: Array | float) -> Any:
-        return (self.bottom + self.top) / 2 + (self.top - self.bottom) / self.height * z
+    @property
+    def _slope(self) -> float:
+        return (self.top - self.bottom) / self.height
+
+    def _radius(self, z: Array) -> Array:
+        radius: Array = z * np.float32(self._slope) + np.float32((self.bottom + self.top) / 2)
+        return radius
 
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        slope, middle = (self.top - self.bottom) / self.height, self._radius(origin[2])
-        dz = np.where(direction[2] == 0, np.float32(1e-9), direction[2])
-        a = direction[0] ** 2 + direction[1] ** 2 - slope**2 * dz**2
-        a = np.where(a == 0, np.float32(1e-9), a)
-        b = origin[0] * direction[0] + origin[1] * direction[1] - slope * middle * dz
-        c = origin[0] ** 2 + origin[1] ** 2 - middle**2
-        root = np.sqrt(np.maximum(b * b - a * c, 0))
-        best = np.full(dz.shape, np.inf, np.float32)
-        for t in ((-b - root) / a, (-b + root) / a):
-            on_side = (b * b >= a * c) & (t > 0) & (np.abs(origin[2] + t * dz) <= self.height / 2)
-            best = np.where(on_side & (t < best), t, best)
-        for z, radius in ((-self.height / 2, self.bottom), (self.height / 2, self.top)):
-            t = (z - origin[2]) / dz
-            x, y = origin[0] + t * direction[0], origin[1] + t * direction[1]
-            best = np.where((t > 0) & (x**2 + y**2 <= radius**2) & (t < best), t, best)
+        """The first of two hits with the side and two with the caps that lies on the solid."""
+        dx, dy, dz = direction[0], direction[1], np.where(direction[2] == 0, _TINY, direction[2])
+        a = dx**2 + dy**2 - np.float32(self._slope**2) * dz**2
+        a = np.where(a == 0, _TINY, a)
+        b = origin[0] * dx + origin[1] * dy - np.float32(self._slope) * self._radius(origin[2]) * dz
+        c = origin[0] ** 2 + origin[1] ** 2 - self._radius(origin[2]) ** 2
+        root = np.where(b * b >= a * c, np.sqrt(np.maximum(b * b - a * c, 0)), np.float32(1e6))
+        end = np.float32(self.height / 2)
+        best: Array = np.full_like(dz, np.inf)
+        for t in ((-b - root) / a, (-b + root) / a, (-end - origin[2]) / dz, (end - origin[2]) / dz):
+            x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
+            on_it = (np.abs(z) < end + 1e-3) & (np.hypot(x, y) < self._radius(z) + 1e-3)  # 1 mm for rounding
+            best = np.minimum(best, _ahead(t, on_it))
         return best
 
     def surface(self, point: Array) -> tuple[Array, Array]:
-        slope = (self.top - self.bottom) / self.height
-        lean = float(np.sqrt(1 + slope**2))
-        distance, radius = np.hypot(point[0], point[1]), self._radius(point[2])
-        on_side = np.abs(radius - distance) / lean < self.height / 2 - np.abs(point[2])
-        across = np.maximum(distance, np.float32(1e-6)) * np.float32(lean)
-        side = np.stack([point[0] / across, point[1] / across, np.full_like(across, -slope / lean)])
-        cap = np.stack([np.zeros_like(across), np.zeros_like(across), np.sign(point[2])])
-        round_about = np.where(on_side, 1 / across, np.float32(0))
-        return np.where(on_side, side, cap), np.stack([round_about, np.zeros_like(across)])
-
-
-@dataclass(frozen=True)
-class Texture:
-    """A solid texture: a pattern of local coordinates mixes two linear RGB colours `[3]`."""
-
-    pattern: Pattern
-    colours: tuple[Array, Array]
-    scale: float = 1.0
-    phase: float = 0.0
-
-    def albedo(self, point: Array) -> Array:
-        """Returns linear RGB `[3, N]` at local points `[3, N]`."""
-        mix = self.pattern(point * np.float32(self.scale) + np.float32(self.phase)).astype(np.float32)
-        first, second = self.colours
-        return first[:, None] + (second - first)[:, None] * mix
-
-
-def plain(p: Array) -> npt.NDArray[Any]:
-    """Soft clouds, as on plaster or cloth."""
-    return (
-        0.5 + 0.25 * np.sin(5 * p[0] + 2 * np.sin(4 * p[1])) + 0.25 * np.sin(6 * p[1] + 3 * np.sin(3 * p[2]))
-    )
-
-
-def stripes(p: Array) -> npt.NDArray[Any]:
-    """Stripes across x."""
-    return np.sin(2 * np.pi * p[0]) > 0.2
-
-
-def checks(p: Array) -> npt.NDArray[Any]:
-    """A checkerboard of unit cubes."""
-    return np.floor(p).sum(0) % 2
-
-
-def tiles(p: Array) -> npt.NDArray[Any]:
-    """Unit tiles with dark joints."""
-    cell = p - np.floor(p)
-    return np.where(np.minimum(cell[0], cell[1]) < 0.07, 1.0, 0.15 * np.sin(9 * np.floor(p).sum(0)) + 0.15)
-
-
-def planks(p: Array) -> npt.NDArray[Any]:
-    """Boards along y, each of its own tone, with grain."""
-    board = np.floor(2 * p[0]) + np.floor(2 * p[2])
-    grain = np.sin(40 * p[0] + 40 * p[2] + 3 * np.sin(p[1] + board))
-    return 0.45 + 0.35 * np.sin(7.3 * board) + 0.2 * grain
-
-
-def dots(p: Array) -> npt.NDArray[Any]:
-    """Round spots on a grid."""
-    cell = p - np.floor(p) - 0.5
-    return dot(cell, cell) < 0.2
-
-
-def horizon(p: Array) -> npt.NDArray[Any]:
-    """What a window looks out to: land below, sky above, brighter towards the top."""
-    land = p[2] < 0.1 * np.sin(3 * p[0]) + 0.05 * np.sin(11 * p[0])
-    return np.where(land, 0.0, 0.7 + 0.3 * np.clip(p[2], 0, 1))
+        """A point belongs to the side or to a cap, whichever is nearer."""
+        distance, lean = np.hypot(point[0], point[1]), np.float32(np.hypot(1, self._slope))
+        on_side = np.abs(self._radius(point[2]) - distance) / lean < self.height / 2 - np.abs(point[2])
+        across = np.maximum(distance, np.float32(1e-6)) * lean
+        side = np.stack([point[0] / across, point[1] / across, np.full_like(across, -self._slope / lean)])
+        cap = np.sign(point) * vector(0, 0, 1)[:, None]
+        return np.where(on_side, side, cap), np.stack([on_side / across, np.zeros_like(across)])
 
 
 @dataclass(frozen=True)
@@ -229,10 +170,12 @@ class Part:
     """A textured shape at a place in the world.
 
     Attributes:
-        centre: world position `[3]`.
-        rotation: `[3, 3]`, world to local frame.
-        glow: radiance of its own, as a share of the albedo.
-        hole: whether depth, normals and curvature are undefined there (a pane that looks out to nothing).
+        shape: What it is.
+        texture: How it is painted.
+        centre: World position ``[3]``.
+        rotation: World to local frame, ``[3, 3]``.
+        glow: Light of its own, as a share of the albedo.
+        hole: Whether depth, normals and curvature are undefined there (a pane that looks out to nothing).
     """
 
     shape: Shape
@@ -243,19 +186,21 @@ class Part:
     hole: bool = False
 
     def moved(self, turn: Array, offset: Array) -> Part:
-        """Returns the part turned about the origin by `turn` `[3, 3]` and then shifted by `offset`."""
-        return replace(self, centre=rotate(turn, self.centre) + offset, rotation=self.rotation @ turn.T)
+        """The part turned about the origin by ``turn`` ``[3, 3]`` and then shifted by ``offset`` ``[3]``."""
+        return replace(
+            self, centre=rotate(turn, self.centre) + offset, rotation=rotate(self.rotation, turn.T)
+        )
 
     def to_local(self, points: Array) -> Array:
-        """World points `[3, N]` in the part's frame."""
+        """World points ``[3, N]`` in the part's frame."""
         return rotate(self.rotation, points - self.centre[:, None])
 
     def corners(self) -> Array:
-        """World positions `[3, 8]` of the bounding box's corners."""
+        """World positions ``[3, 8]`` of the bounding box's corners."""
         return self.centre[:, None] + rotate(self.rotation.T, _CORNERS * self.shape.half[:, None])
 
     def first_hit(self, origin: Array, direction: Array) -> Array:
-        """As `Shape.first_hit`, in world coordinates."""
+        """As ``Shape.first_hit``, in world coordinates."""
         return self.shape.first_hit(
             rotate(self.rotation, origin - self.centre), rotate(self.rotation, direction)
         )
