@@ -79,6 +79,7 @@ class PartialLabelModule(Described, L.LightningModule):
         self.baseline = baseline
         self.train_losses = TaskMeans(len(tasks))
         self.evaluations = nn.ModuleDict({stage: Evaluation(tasks) for stage in ("val", "test")})
+        self._step: tuple[Tensor, Tensor, Tensor]
         self._total_steps: float = float("inf")
 
     # Prediction
@@ -141,8 +142,17 @@ class PartialLabelModule(Described, L.LightningModule):
             batches = [batch, *(view.batch for view in views)]
             terms = self.regularizer(predictions, batches, features, self.progress)
         total: Tensor = sum(terms.values(), start=supervised)
+        self._step = (total, losses, batch.available)
         self._log_training(total, supervised, terms, losses, batch)
         return total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Leaves the backward pass to the balancing, which may need the tasks' gradients one by one."""
+        total, losses, available = self._step
+        del self._step  # the graph should not outlive the step
+        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients.
+        factor = (loss.detach() / total.detach()).nan_to_num(1.0)
+        self.balancing.backward(loss, losses * factor, available, list(self.network.parameters()))
 
     def _log_training(
         self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
@@ -158,6 +168,7 @@ class PartialLabelModule(Described, L.LightningModule):
         """Logs each task's mean loss over its labelled samples of the epoch."""
         means = self.train_losses.compute().tolist()
         self.train_losses.reset()
+        self.balancing.end_epoch(means)
         for name, mean in zip(self.tasks, means, strict=True):
             if not math.isnan(mean):
                 self.log(f"train/{name}/loss", mean, sync_dist=True)
