@@ -25,6 +25,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# Generated examples are the same in every run, and none fails for being slow on a busy machine.
+settings.register_profile("jtr", deadline=None, derandomize=True)
+settings.load_profile("jtr")
 
 # The tests run in several processes; more threads would fight over the cores.
 torch.set_num_threads(1)
