@@ -98,7 +98,7 @@ class Batch:
         for name, task in tasks.items():
             expected = (b, *task.target_shape(*self.size))
             label = self.labels[name]
-            if tuple(label.shape) != expected or label.dtype != task.target_dtype:
+            if tuple(label.shape) != expected or not _same_kind(label.dtype, task.target_dtype):
                 raise ConfigError(
                     f"The label of task '{name}' should be {task.target_dtype} {list(expected)}; found {label.dtype} "
                     f"{list(label.shape)}."
@@ -114,6 +114,11 @@ class Batch:
                     f"Batch.{field} should be int64 [{b}]; found {value.dtype} {list(value.shape)}."
                 )
         return self
+
+
+def _same_kind(found: torch.dtype, expected: torch.dtype) -> bool:
+    """Equal, or both floating-point: a trainer in double or half precision converts a batch before it is moved."""
+    return found == expected or (found.is_floating_point and expected.is_floating_point)
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -126,6 +126,9 @@ class PartialLabelModule(Described, L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        if self.trainer.world_size > 1:
+            # Every rank was seeded alike; views and draws of one rank should not repeat those of another.
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     @property
     def progress(self) -> float:

@@ -1,0 +1,139 @@
+"""Partial labels on two processes (CPU, gloo): nothing hangs, and the result is that of one process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.regularizers.base import Regularizer, View
+from tests.toy import Given, ToyDataModule, ToyNetwork
+
+pytestmark = pytest.mark.slow
+TASKS = ["segmentation", "depth"]
+
+
+class Noisy(Regularizer):
+    """Pulls predictions to its own parameter along a random direction that it records."""
+
+    def make_layers(self, tasks: Any, feature_channels: Any) -> None:
+        self.level = nn.Parameter(torch.tensor(0.1))
+        self.draw = torch.zeros(())
+
+    def sample_views(self, batch: Any) -> tuple[View, ...]:
+        return (View(batch), View(batch, grad=False))
+
+    def forward(self, predictions: Any, batches: Any, features: Any, progress: float) -> dict[str, Tensor]:
+        self.draw = torch.rand(())
+        distance = (predictions[1]["depth"] - self.level * predictions[2]["depth"]).square().mean()
+        return {"noisy": distance * (1 + 0 * self.draw)}
+
+
+class Recorder(L.Callback):
+    """Writes what each rank ends with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, module: PartialLabelModule, optimizer: Any
+    ) -> None:
+        gradients = {name: p.grad.clone() for name, p in module.named_parameters()}
+        torch.save(gradients, self.folder / f"gradients_{trainer.global_rank}.pt")
+
+    def on_train_end(self, trainer: L.Trainer, module: PartialLabelModule) -> None:
+        torch.save(module.state_dict(), self.folder / f"state_{trainer.global_rank}.pt")
+        if isinstance(module.regularizer, Noisy):
+            torch.save(module.regularizer.draw, self.folder / f"draw_{trainer.global_rank}.pt")
+
+    def on_test_end(self, trainer: L.Trainer, module: PartialLabelModule) -> None:
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        (self.folder / f"metrics_{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def run(
+    folder: Path,
+    data: ToyDataModule,
+    ranks: int,
+    regularizer: Regularizer | None = None,
+    test: bool = False,
+    **trainer_arguments: Any,
+) -> Path:
+    folder.mkdir()
+    L.seed_everything(3, verbose=False)
+    module = PartialLabelModule(data.tasks, ToyNetwork(), regularizer)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy="ddp_fork" if ranks > 1 else "auto",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Recorder(folder)],
+        default_root_dir=folder,
+        **trainer_arguments,
+    )
+    if test:
+        trainer.test(module, data, verbose=False)
+    else:
+        trainer.fit(module, data)
+    return folder
+
+
+def load(path: Path) -> Any:
+    return torch.load(path, weights_only=True)
+
+
+# The order of a training epoch is drawn, so a rank's labels are fixed by giving all samples of one kind.
+ONE_TASK_EACH = Given([[1, 0], [0, 1]] * 2)
+
+
+def test_ranks_with_labels_of_different_tasks_train_together(tmp_path: Path) -> None:
+    data = ToyDataModule(4, tasks=TASKS, scenario=ONE_TASK_EACH, batch_size=1)
+    run(tmp_path / "two", data, ranks=2, regularizer=Noisy())
+    first, second = (load(tmp_path / "two" / f"state_{rank}.pt") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+    draws = [load(tmp_path / "two" / f"draw_{rank}.pt") for rank in (0, 1)]
+    assert draws[0] != draws[1]
+
+
+def test_the_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> None:
+    scenario = Given([[1, 0], [1, 0], [0, 1], [1, 1]])
+    two = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=2)
+    one = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=4)
+    expected = load(run(tmp_path / "one", one, 1, precision="64-true") / "gradients_0.pt")
+    found = load(run(tmp_path / "two", two, 2, precision="64-true") / "gradients_1.pt")
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert expected[name].abs().max() > 0
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-12)
+
+
+def test_metrics_of_an_odd_number_of_samples_are_those_of_one_rank(tmp_path: Path) -> None:
+    data = ToyDataModule(7, tasks=TASKS, batch_size=2)
+    expected = json.loads((run(tmp_path / "one", data, 1, test=True) / "metrics_0.json").read_text())
+    data = ToyDataModule(7, tasks=TASKS, batch_size=2)
+    folder = run(tmp_path / "two", data, 2, test=True)
+    assert "test/segmentation/miou" in expected
+    for rank in (0, 1):
+        found = json.loads((folder / f"metrics_{rank}.json").read_text())
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_accumulated_batches_give_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:
+    scenario = Given([[1, 0], [1, 0], [0, 1], [1, 1]])
+    whole = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=4)
+    parts = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=2)
+    expected = load(run(tmp_path / "one", whole, 1, precision="64-true") / "gradients_0.pt")
+    found = run(tmp_path / "two", parts, 1, precision="64-true", accumulate_grad_batches=2)
+    for name, gradient in load(found / "gradients_0.pt").items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-12)
