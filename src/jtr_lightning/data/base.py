@@ -293,14 +293,29 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Sample]:
         return self._loader("test")
 
+    def sampler(
+        self, dataset: PartialLabelDataset, training: bool, rank: int, world_size: int
+    ) -> EpochSampler:
+        """The order of a split's samples; a subclass may draw them in another way.
+
+        Args:
+            dataset: The split.
+            training: Whether it is for training, so shuffled.
+            rank: This process.
+            world_size: Number of processes.
+
+        Returns:
+            A sampler of ``(epoch, index)``.
+        """
+        return EpochSampler(dataset, training, self.seed, rank, world_size)
+
     def _loader(self, split: Split) -> DataLoader[Sample]:
         dataset = self.datasets[split]
         training = split == "train"
         trainer = self.trainer
-        sampler = EpochSampler(
+        sampler = self.sampler(
             dataset,
             training,
-            self.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
