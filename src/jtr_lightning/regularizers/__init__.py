@@ -1,0 +1,1 @@
+"""What partially labelled methods add to the supervised loss."""

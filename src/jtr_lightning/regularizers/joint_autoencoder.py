@@ -1,0 +1,55 @@
+"""The auto-encoder of the joint-task space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from jtr_lightning.networks.segnet_blocks import (
+    DEPTHS,
+    WIDTHS,
+    SegNetDecoder,
+    SegNetEncoder,
+    find_norm,
+    segnet_head,
+)
+
+
+class JointAutoencoder(nn.Module):
+    """A SegNet that maps a stack of all tasks to a latent (``g1``) and back to the stack (``g2``).
+
+    Args:
+        channels: Channels of the stack. Only the first and the last layer depend on it.
+        widths: Channels of the stages, from the finest to the deepest.
+        depths: Convolutions of each stage.
+        norm: Name of the normalisation: 'instance' (each sample by itself) or 'batch'.
+
+    Raises:
+        ConfigError: ``widths`` and ``depths`` do not fit, or there is no such normalisation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = DEPTHS,
+        norm: str = "instance",
+    ) -> None:
+        super().__init__()
+        self.encoder = SegNetEncoder(channels, widths, depths, find_norm(norm))
+        self.decoder = SegNetDecoder(widths, depths, find_norm(norm))
+        self.head = segnet_head(widths[0], channels)
+
+    def forward(self, stack: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes and decodes. For the latent alone call ``encoder``.
+
+        Args:
+            stack: ``[B, channels, H, W]`` in [0, 1].
+
+        Returns:
+            The latent ``[B, widths[-1], ~H / 2**stages, ~W / 2**stages]`` and the reconstruction, linear values
+            ``[B, channels, H, W]`` that each task reads in its own way (``Task.reconstruction_loss``).
+        """
+        latent, pools = self.encoder(stack)
+        return latent, self.head(self.decoder(latent, pools))

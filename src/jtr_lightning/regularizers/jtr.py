@@ -1,0 +1,241 @@
+"""Joint-Task Regularization (JTR).
+
+Nishi, Kim, Li, Pfister, "Joint-Task Regularization for Partially Labeled Multi-Task Learning", CVPR 2024
+(arXiv 2404.01976), in the form of the authors' released recipe (KentoNishi/JTR-CVPR-2024 at f6a2279), with its
+slips mended; the documentation lists each departure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from jtr_lightning.batch import Batch
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS
+from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.regularizers.joint_autoencoder import JointAutoencoder
+from jtr_lightning.regularizers.views import ViewMaker
+from jtr_lightning.tasks import Task
+from jtr_lightning.tasks.base import at_least_float32
+from jtr_lightning.tasks.dense import unit_length
+
+_EPSILON = 1e-12  # added to a latent's squared length; a latent is zero only where every channel's ReLU is
+
+
+class Stacks(NamedTuple):
+    """All tasks of a batch side by side, coded into [0, 1].
+
+    Attributes:
+        target: ``Y``: the label where the sample is labelled for the task, else a drawn prediction
+            ``[B, C, H, W]``.
+        prediction: ``Yhat``: predictions alone; those of labelled tasks have no gradient ``[B, C, H, W]``.
+        mask: Pixels where every label that the sample has is valid, bool ``[B, 1, H, W]``. Both stacks hold the
+            code of a blank target at all others.
+    """
+
+    target: Tensor
+    prediction: Tensor
+    mask: Tensor
+
+
+class JTR(Regularizer):
+    """Regularizes all tasks together in the latent space of an auto-encoder of their stacked values.
+
+    With stacks ``Y`` and ``Yhat`` (see ``Stacks``) of views 1 and 2, an encoder ``g1``, the auto-encoder ``g`` and
+    ``d = 1 - cos`` over channels, averaged over positions::
+
+        jtr/distance              = distance_weight * d(g1_frozen(Y1), g1_frozen(Yhat1))
+        jtr/autoencoder_distance  = autoencoder_distance_weight * d(g1(sg Y2), g1(sg Yhat2))
+        jtr/reconstruction        = reconstruction_weight * (R(g(sg Y2); Y2) + R(g(sg Yhat2); Yhat2))
+
+    The first term trains the network through its predictions of the unlabelled tasks, the others the auto-encoder.
+    Each is a mean over samples, and no sample sees another (with ``norm='instance'``). Segmentation enters ``Yhat1``
+    and, where it has no label, ``Y1`` and ``Y2`` as a one-hot draw (one draw each) and ``Yhat2`` as probabilities.
+    A sample whose mask is empty adds nothing. Image-level tasks take no part.
+
+    Args:
+        distance_weight: Weight of the term that trains the network.
+        autoencoder_distance_weight: Weight of the same distance as a loss of the auto-encoder. The authors multiply
+            two of their flags, 4 * 2.
+        reconstruction_weight: Weight of the reconstruction.
+        views: 3 as published: the supervised one, one for the network's term and one, without a gradient for the
+            network, for the auto-encoder's. 2: the second serves both. 1: the supervised view's predictions do.
+        view_maker: Makes the further views; the crops and colours of the published recipe by default.
+        distance_ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0 for none.
+        stack_scale: Size of the stacks relative to the predictions, 1, 1/2, 1/3 ...: each value is the mean over the
+            valid pixels of its cell.
+        widths: Channels of the auto-encoder's stages, from the finest to the deepest.
+        depths: Convolutions of each stage.
+        norm: Name of the auto-encoder's normalisation. 'instance' equals the authors' BatchNorm on one sample at a
+            time; 'batch' normalises ``Y`` and ``Yhat`` of the whole batch together, which is another method.
+
+    Raises:
+        ConfigError: A parameter is out of range or, when it is built, fewer than two tasks have a place in the stack.
+    """
+
+    blank_code: Tensor
+
+    def __init__(
+        self,
+        distance_weight: float = 4.0,
+        autoencoder_distance_weight: float = 8.0,
+        reconstruction_weight: float = 2.0,
+        views: int = 3,
+        view_maker: ViewMaker | None = None,
+        distance_ramp: float = 0.0,
+        stack_scale: float = 1.0,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = DEPTHS,
+        norm: str = "instance",
+    ) -> None:
+        super().__init__()
+        weights = {
+            "distance_weight": distance_weight,
+            "autoencoder_distance_weight": autoencoder_distance_weight,
+            "reconstruction_weight": reconstruction_weight,
+        }
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(
+                    f"Parameter `{name}` of JTR should be at least 0 and finite; found {weight}."
+                )
+        if views not in (1, 2, 3):
+            raise ConfigError(f"Parameter `views` of JTR should be 1, 2 or 3; found {views}.")
+        if not 0 <= distance_ramp <= 1:
+            raise ConfigError(
+                f"Parameter `distance_ramp` of JTR should be a share of the training in [0, 1]; found {distance_ramp}."
+            )
+        if not 0 < stack_scale <= 1 or abs(1 / stack_scale - round(1 / stack_scale)) > 0.01:
+            raise ConfigError(
+                "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
+                f"{stack_scale}."
+            )
+        self.distance_weight = distance_weight
+        self.autoencoder_distance_weight = autoencoder_distance_weight
+        self.reconstruction_weight = reconstruction_weight
+        self.views = views
+        self.view_maker = ViewMaker() if view_maker is None else view_maker
+        self.distance_ramp = distance_ramp
+        self.cell = round(1 / stack_scale)
+        self.widths, self.depths, self.norm = tuple(widths), tuple(depths), norm
+        self.stack_tasks: dict[str, Task] = {}
+
+    def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
+        del feature_channels
+        self.stack_tasks = {name: task for name, task in tasks.items() if task.joint_channels > 0}
+        if len(self.stack_tasks) < 2:
+            raise ConfigError(
+                "JTR should have at least 2 tasks that have a place in its stack (joint_channels above 0, such as "
+                f"Segmentation, Depth, Normals and DenseRegression); found {list(self.stack_tasks)} among the tasks "
+                f"{list(tasks)}. Add one, or set the regularizer to null."
+            )
+        codes = [task.encode_target(task.blank(1, 1).unsqueeze(0)) for task in self.stack_tasks.values()]
+        self.register_buffer("blank_code", torch.cat(codes, 1), persistent=False)
+        self.autoencoder = JointAutoencoder(
+            self.blank_code.shape[1], self.widths, self.depths, norm=self.norm
+        )
+
+    def sample_views(self, batch: Batch) -> tuple[View, ...]:
+        """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
+        tasks = self.tasks or {}
+        return tuple(
+            View(self.view_maker(batch, tasks)[0], grad=number == 1) for number in range(1, self.views)
+        )
+
+    def forward(
+        self,
+        predictions: Sequence[dict[str, Tensor]],
+        batches: Sequence[Batch],
+        features: Sequence[list[Tensor]],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        """The three terms of the class's docstring; see ``Regularizer.forward``."""
+        del features
+        network_view, autoencoder_view = min(1, self.views - 1), self.views - 1
+        stacks = self.stacks(predictions[network_view], batches[network_view], hard=True)
+        distance = self._network_distance(stacks)
+        with torch.no_grad():
+            stacks = self.stacks(predictions[autoencoder_view], batches[autoencoder_view], hard=False)
+        autoencoder_distance, reconstruction = self._autoencoder_losses(stacks)
+        ramp = 1.0 if self.distance_ramp == 0 else min(1.0, progress / self.distance_ramp)
+        return {
+            "jtr/distance": self.distance_weight * ramp * distance.mean(),
+            "jtr/autoencoder_distance": self.autoencoder_distance_weight * autoencoder_distance.mean(),
+            "jtr/reconstruction": self.reconstruction_weight * reconstruction.mean(),
+        }
+
+    def stacks(self, predictions: Mapping[str, Tensor], batch: Batch, *, hard: bool) -> Stacks:
+        """Codes a view's predictions and labels.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, H, W]``.
+            batch: The view's labels.
+            hard: Whether ``prediction`` holds one-hot draws, or probabilities. ``target`` always holds draws.
+
+        Returns:
+            Both stacks, at ``stack_scale`` of the predictions' size.
+        """
+        targets: list[Tensor] = []
+        guesses: list[Tensor] = []
+        mask = torch.ones((), dtype=torch.bool, device=batch.image.device)
+        for name, task in self.stack_tasks.items():
+            label, labelled = batch.labels[name], batch.labelled(name).view(-1, 1, 1, 1)
+            prediction = torch.where(labelled, predictions[name].detach(), predictions[name])
+            mask = mask & (task.valid(label) | ~labelled)
+            guesses.append(at_least_float32(task.encode_prediction(prediction, hard=hard)))
+            drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
+            targets.append(torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn))
+        return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), mask)
+
+    def _finish(self, target: Tensor, prediction: Tensor, mask: Tensor) -> Stacks:
+        """Shrinks the stacks if asked to and blanks both outside the mask."""
+        if self.cell > 1:
+            share = F.avg_pool2d(mask.to(target.dtype), self.cell, ceil_mode=True)
+            mean = [
+                F.avg_pool2d(torch.where(mask, stack, 0.0), self.cell, ceil_mode=True) / share.clamp(min=1e-6)
+                for stack in (target, prediction)
+            ]
+            (target, prediction), mask = mean, share > 0
+        blank = self.blank_code.to(target.dtype)
+        return Stacks(torch.where(mask, target, blank), torch.where(mask, prediction, blank), mask)
+
+    def _network_distance(self, stacks: Stacks) -> Tensor:
+        """``d(g1_frozen(Y), g1_frozen(Yhat))`` of each sample ``[B]``: gradients for the stacks alone."""
+        encoder = self.autoencoder.encoder
+        frozen = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
+        latent, _ = functional_call(encoder, frozen, (torch.cat([stacks.target, stacks.prediction]),))
+        return cosine_distance(latent, stacks.mask)
+
+    def _autoencoder_losses(self, stacks: Stacks) -> tuple[Tensor, Tensor]:
+        """``d(g1(Y), g1(Yhat))`` and ``R(g(Y); Y) + R(g(Yhat); Yhat)`` of each sample, ``[B]`` each."""
+        both = torch.cat([stacks.target, stacks.prediction])
+        mask = torch.cat([stacks.mask, stacks.mask])
+        latent, output = self.autoencoder(both)
+        sizes = [task.joint_channels for task in self.stack_tasks.values()]
+        outputs, codes = torch.split(output, sizes, 1), torch.split(both, sizes, 1)
+        parts = zip(self.stack_tasks.values(), outputs, codes, strict=True)
+        losses = torch.stack([task.reconstruction_loss(out, code, mask) for task, out, code in parts])
+        of_target, of_prediction = losses.sum(0).chunk(2)
+        return cosine_distance(latent, stacks.mask), of_target + of_prediction
+
+
+def cosine_distance(latent: Tensor, mask: Tensor) -> Tensor:
+    """``1 - cos`` over channels, averaged over positions, in float32 or better whatever the precision of training.
+
+    Args:
+        latent: The latents of ``B`` stacks and then of the ``B`` stacks to compare them with ``[2B, C, h, w]``.
+        mask: The stacks' pixels that count, bool ``[B, 1, H, W]``.
+
+    Returns:
+        Distance ``[B]`` in [0, 2]; 0 for a sample whose mask is empty, since its two stacks are alike.
+    """
+    with torch.autocast(latent.device.type, enabled=False):
+        first, second = unit_length(at_least_float32(latent), _EPSILON).chunk(2)
+        distance = 1 - (first * second).sum(1).flatten(1).mean(1)
+        return torch.where(mask.flatten(1).any(1), distance, 0.0)
