@@ -146,13 +146,14 @@ class Frustum(Shape):
         a = np.where(a == 0, _TINY, a)
         b = origin[0] * dx + origin[1] * dy - np.float32(self._slope) * self._radius(origin[2]) * dz
         c = origin[0] ** 2 + origin[1] ** 2 - self._radius(origin[2]) ** 2
-        root = np.where(b * b >= a * c, np.sqrt(np.maximum(b * b - a * c, 0)), np.float32(1e6))
-        end = np.float32(self.height / 2)
+        root, end = np.sqrt(np.maximum(b * b - a * c, 0)), np.float32(self.height / 2)
         best: Array = np.full_like(dz, np.inf)
-        for t in ((-b - root) / a, (-b + root) / a, (-end - origin[2]) / dz, (end - origin[2]) / dz):
-            x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
-            on_it = (np.abs(z) < end + 1e-3) & (np.hypot(x, y) < self._radius(z) + 1e-3)  # 1 mm for rounding
-            best = np.minimum(best, _ahead(t, on_it))
+        for t in ((-b - root) / a, (-b + root) / a):
+            best = np.minimum(best, _ahead(t, (b * b >= a * c) & (np.abs(origin[2] + t * dz) <= end)))
+        for z in (-end, end):
+            t = (z - origin[2]) / dz
+            on_cap = np.hypot(origin[0] + t * dx, origin[1] + t * dy) <= self._radius(z)
+            best = np.minimum(best, _ahead(t, on_cap))
         return best
 
     def surface(self, point: Array) -> tuple[Array, Array]:

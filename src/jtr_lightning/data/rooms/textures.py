@@ -42,9 +42,7 @@ def tiles(p: Array) -> Array:
 def planks(p: Array) -> Array:
     """Boards along y, each of its own tone, with grain."""
     board = np.floor(2 * p[0]) + np.floor(2 * p[2])
-    mix: Array = (
-        0.45 + 0.35 * np.sin(7.3 * board) + 0.2 * np.sin(40 * (p[0] + p[2]) + 3 * np.sin(p[1] + board))
-    )
+    mix: Array = 0.5 + 0.3 * np.sin(7.3 * board) + 0.2 * np.sin(40 * (p[0] + p[2]) + 3 * np.sin(p[1] + board))
     return mix
 
 
