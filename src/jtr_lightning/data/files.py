@@ -157,6 +157,8 @@ def read_npy(path: str | Path, mmap: bool = False) -> Array:
             if not mmap:
                 return _numbers(np.lib.format.read_array(file, allow_pickle=False), path)
         return _numbers(np.lib.format.open_memmap(path, mode="r"), path)
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise _array_error(path, error) from error
 
@@ -186,6 +188,8 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
                 )
             with archive.open(names[wanted]) as member:
                 return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise _array_error(path, error) from error
 
@@ -306,8 +310,6 @@ def _numbers(array: Array, path: Path) -> Array:
 
 def _array_error(path: Path, error: BaseException) -> DataError:
     """What went wrong with an array file, in one sentence."""
-    if isinstance(error, DataError):
-        return error
     if isinstance(error, OSError) and error.errno is not None:
         return _missing(path, error)
     if "Object arrays" in str(error) or "Python objects" in str(error):

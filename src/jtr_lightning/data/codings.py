@@ -1,0 +1,277 @@
+"""How raw file values become labels: one small class for each coding.
+
+A coding takes what ``files.read_array`` gave and returns what the task's ``to_target`` takes, in the task's unit and
+with the task's value for 'invalid' at every invalid pixel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.files import check_array
+from jtr_lightning.data.source import Array
+from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.tasks import DenseRegression, DenseTask, Depth, Normals, Segmentation, Task
+from jtr_lightning.tasks.dense import IGNORE
+
+
+class Coding(ABC):
+    """Turns the values of one label file into a label; the base for codings of your own."""
+
+    @abstractmethod
+    def decode(self, raw: Array, path: Path) -> Array:
+        """Decodes one label.
+
+        Args:
+            raw: The file's values ``[H, W]`` or ``[H, W, C]``, RGB order, in the file's dtype.
+            path: The file, for messages.
+
+        Returns:
+            The label ``[H, W]`` or ``[H, W, C]``.
+
+        Raises:
+            DataError: The values cannot be such a label.
+        """
+
+
+class AsStored(Coding):
+    """The file's values are the label."""
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        del path
+        return raw
+
+
+class ClassIds(Coding):
+    """Class ids, returned as int16 (from 8-bit files) or int32.
+
+    Args:
+        first: The id on disk of the task's class 0; ids below it are 'no class'.
+        void: A further id on disk that means 'no class'.
+        channel: The channel that holds the ids where a file has three; by default they must all be equal.
+    """
+
+    def __init__(self, first: int = 0, void: int | None = None, channel: int | None = None) -> None:
+        self.first = first
+        self.void = void
+        self.channel = channel
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            raise DataError(
+                f"The class ids in '{path}' should be in a file that keeps values exactly; found a JPEG, whose values "
+                "are only about right. Save them as PNG."
+            )
+        ids = one_channel(raw, path) if self.channel is None else _channel(raw, self.channel, path)
+        if ids.dtype.kind == "f" and not np.array_equal(ids, np.rint(ids)):
+            raise DataError(
+                f"The file '{path}' should hold class ids; found values that are not whole numbers."
+            )
+        classes = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32) - self.first
+        if self.first:
+            np.maximum(classes, IGNORE, out=classes)
+        if self.void is not None:
+            classes[ids == self.void] = IGNORE
+        return classes
+
+
+class Scaled(Coding):
+    """Measured values: ``raw * scale``, float32.
+
+    Args:
+        scale: The unit's share per step of the file, such as 0.001 for millimetres read as metres. None: floating-point
+            files hold the unit itself, and integer files are refused, since nobody can guess their unit.
+        invalid: The raw value that marks a pixel without a value.
+        hole: What stands at such a pixel in the label; NaN suits every task, ``Depth`` has 0 as well.
+        nan_is_invalid: Take NaN and infinity for invalid pixels; otherwise they are an error.
+
+    Raises:
+        ConfigError: ``scale`` is not above 0.
+    """
+
+    def __init__(
+        self,
+        scale: float | None = None,
+        invalid: float | None = None,
+        hole: float = float("nan"),
+        nan_is_invalid: bool = False,
+    ) -> None:
+        if scale is not None and not scale > 0:
+            raise ConfigError(f"Parameter `scale` should be above 0; found {scale}.")
+        self.scale = scale
+        self.invalid = invalid
+        self.hole = hole
+        self.nan_is_invalid = nan_is_invalid
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        if self.scale is None and raw.dtype.kind != "f":
+            raise DataError(
+                f"The file '{path}' should come with the size of one step, since it holds {raw.dtype} values; found "
+                "none. Give it with `scales`, for example 0.001 for a depth in millimetres."
+            )
+        values = raw.astype(np.float32)
+        if self.scale is not None:
+            values *= np.float32(self.scale)
+        if raw.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not self.nan_is_invalid and not finite.all():
+                raise DataError(
+                    f"The file '{path}' should hold finite values; found NaN or infinity at {int((~finite).sum())} of "
+                    f"{finite.size} places. Set `nan_is_invalid: true` if they mark pixels without a value."
+                )
+            values[~finite] = self.hole
+        if self.invalid is not None:
+            values[raw == self.invalid] = self.hole
+        return values
+
+
+class Levels(Coding):
+    """Values between two ends: an integer file's 0..maximum becomes low..high, a floating-point file stays as it is.
+
+    Args:
+        low: The value of raw 0.
+        high: The value of raw ``maximum``; what is above is clipped to it.
+        channels: Number of channels of the task. A grey label saved as RGB is taken as one channel.
+        maximum: The raw value of ``high``; the largest of the file's dtype by default.
+        invalid: The raw value (in every channel) that marks a pixel without a value, which becomes NaN.
+
+    Raises:
+        ConfigError: ``maximum`` is not above 0.
+    """
+
+    def __init__(
+        self,
+        low: float = 0.0,
+        high: float = 1.0,
+        channels: int = 1,
+        maximum: float | None = None,
+        invalid: float | None = None,
+    ) -> None:
+        if maximum is not None and not maximum > 0:
+            raise ConfigError(f"Parameter `maximum` should be above 0; found {maximum}.")
+        self.low = low
+        self.high = high
+        self.channels = channels
+        self.maximum = maximum
+        self.invalid = invalid
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        values = one_channel(raw, path) if self.channels == 1 else raw
+        if values.dtype.kind == "f":
+            return values.astype(np.float32)
+        top = self.maximum if self.maximum is not None else _largest(values.dtype)
+        share = np.minimum(values.astype(np.float32) * np.float32(1 / top), np.float32(1))
+        if self.low != 0 or self.high != 1:
+            share = share * np.float32(self.high - self.low) + np.float32(self.low)
+        if self.invalid is not None:
+            unknown = values == self.invalid
+            share[unknown.all(-1) if unknown.ndim == 3 else unknown] = np.nan
+        return np.asarray(share)
+
+
+class UnitVectors(Coding):
+    """Surface normals: integer files are centred (8-bit: ``v / 127.5 - 1``), floating-point ones hold the vectors.
+
+    A pixel whose vector is far from unit length (below 0.5 or above 1.5: grey, black or white in a picture) is invalid
+    and becomes the zero vector; all others are brought to unit length, which 8 bits keep to half a percent only.
+    """
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        check_array(raw, path, shape=(None, None, 3))
+        vectors: NDArray[np.float32] = raw.astype(np.float32)
+        if raw.dtype.kind != "f":
+            vectors *= np.float32(2 / _largest(raw.dtype))
+            vectors -= 1
+        length = np.sqrt(np.einsum("hwc,hwc->hw", vectors, vectors))
+        # A comparison with NaN is False, so a vector that is not finite is invalid, too.
+        valid = (length > 0.5) & (length < 1.5)
+        vectors /= np.where(valid, length, np.float32(1))[..., None]
+        vectors[~valid] = 0
+        return vectors
+
+
+def one_channel(raw: Array, path: Path) -> Array:
+    """A label of one channel, also where a file repeats it for red, green and blue.
+
+    Args:
+        raw: ``[H, W]``, ``[H, W, 1]``, or ``[H, W, 3]`` with three equal channels.
+        path: The file, for messages.
+
+    Returns:
+        ``[H, W]``.
+
+    Raises:
+        DataError: Another shape, or channels that differ.
+    """
+    if raw.ndim == 2:
+        return raw
+    if raw.ndim == 3 and raw.shape[2] == 1:
+        return np.asarray(raw[..., 0])
+    check_array(raw, path, shape=(None, None, 3))
+    first = np.ascontiguousarray(raw[..., 0])
+    if not (np.array_equal(first, raw[..., 1]) and np.array_equal(first, raw[..., 2])):
+        raise DataError(
+            f"The file '{path}' should hold one value per pixel; found a colour picture. Save the values themselves, "
+            "as a grey picture or an array."
+        )
+    return first
+
+
+def _channel(raw: Array, channel: int, path: Path) -> Array:
+    check_array(raw, path, shape=(None, None, 3))
+    return np.ascontiguousarray(raw[..., channel])
+
+
+def _largest(dtype: np.dtype[Any]) -> float:
+    return 1.0 if dtype.kind == "b" else float(np.iinfo(dtype).max)
+
+
+@singledispatch
+def coding_for(task: Task) -> Coding:
+    """The coding that a task's label files have unless something else is said.
+
+    A kind of task of your own has that of its nearest base class; ``coding_for.register`` gives it one of its own.
+
+    Args:
+        task: The task.
+
+    Returns:
+        ``ClassIds`` for segmentation, ``Scaled`` for depth, ``UnitVectors`` for normals, ``Levels`` between the task's
+        ``low`` and ``high`` for dense regression, ``AsStored`` for all else.
+    """
+    del task
+    return AsStored()
+
+
+@coding_for.register
+def _(task: Segmentation) -> Coding:
+    del task
+    return ClassIds()
+
+
+@coding_for.register
+def _(task: Depth) -> Coding:
+    return scaled_for(task, None)
+
+
+@coding_for.register
+def _(task: Normals) -> Coding:
+    del task
+    return UnitVectors()
+
+
+@coding_for.register
+def _(task: DenseRegression) -> Coding:
+    return Levels(task.low, task.high, task.channels)
+
+
+def scaled_for(task: Task, scale: float | None, nan_is_invalid: bool = False) -> Scaled:
+    """``Scaled`` with the task's own value for an invalid pixel."""
+    hole = task.blank_value if isinstance(task, DenseTask) else float("nan")
+    return Scaled(scale, hole=hole, nan_is_invalid=nan_is_invalid)

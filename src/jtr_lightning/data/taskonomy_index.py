@@ -1,0 +1,323 @@
+"""Which views and labels a Taskonomy tree holds: found once, in parallel, and remembered.
+
+A sample is a view of a point in a building. It is known by numbers (building, point, view, and a bit for each kind of
+file that exists), never by strings, so that millions fit in memory; names and paths are made when they are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.files import read_pixels
+from jtr_lightning.data.taskonomy_layouts import VIEW_FILE, Layout, ViewFolder, look
+from jtr_lightning.errors import DataError
+
+REMEMBER_FROM = 100_000
+"""Trees with fewer files are looked through anew each time, which takes well under a second."""
+
+_VERSION = 1
+_THREADS = 16  # most of the time is waiting for the file system
+_VIEW_KEYS = 2**31  # keys of a point's views: a view's key is point * _VIEW_KEYS + view, in 64 bits
+_MOST_COLUMNS = 64  # bits of TreeIndex.present
+_SETTLED_NS = 2_000_000_000  # file systems note times as coarsely as this
+
+
+@dataclass(frozen=True)
+class TreeIndex:
+    """The samples of a tree, sorted by building, point and view.
+
+    Attributes:
+        root: The tree's folder.
+        layout: How its folders are named.
+        buildings: Names of the buildings, ``[number]``.
+        columns: Domain and end of the file name of each bit of ``present``.
+        building: Position in ``buildings``, int32 ``[N]``.
+        point: int32 ``[N]``.
+        view: int32 ``[N]``.
+        present: One bit for each column, uint64 ``[N]``: whether that file exists.
+    """
+
+    root: Path
+    layout: Layout
+    buildings: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    building: NDArray[np.int32]
+    point: NDArray[np.int32]
+    view: NDArray[np.int32]
+    present: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def name(self, index: int) -> str:
+        """``<building>/point_<i>_view_<j>``."""
+        return f"{self.buildings[self.building[index]]}/point_{self.point[index]}_view_{self.view[index]}"
+
+    @property
+    def domains(self) -> list[str]:
+        """Every domain of which there is a file."""
+        return sorted({domain for domain, _ in self.columns})
+
+    def has(self, domain: str) -> NDArray[np.bool_]:
+        """Which samples have a file of a domain, bool ``[N]``."""
+        bits = sum(1 << bit for bit, (name, _) in enumerate(self.columns) if name == domain)
+        return np.asarray((self.present & np.uint64(bits)) != 0)
+
+    def path(self, index: int, domain: str) -> Path:
+        """The file of a domain of a sample.
+
+        Raises:
+            DataError: There is none.
+        """
+        present = int(self.present[index])
+        for bit, (name, end) in enumerate(self.columns):
+            if name == domain and present >> bit & 1:
+                building = self.buildings[self.building[index]]
+                folder = self.layout.folder.format(building=building, domain=domain)
+                return self.root / folder / f"point_{self.point[index]}_view_{self.view[index]}_{end}"
+        raise DataError(
+            f"The sample '{self.name(index)}' in '{self.root}' should have a file of '{domain}'; found none."
+        )
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TreeIndex:
+        """Some of the samples, by a mask or by numbers."""
+        return replace(
+            self,
+            building=self.building[which],
+            point=self.point[which],
+            view=self.view[which],
+            present=self.present[which],
+        )
+
+
+def open_tree(
+    root: Path, image_domain: str = "rgb", may_be_void: Sequence[str] = ("segment_semantic",)
+) -> TreeIndex:
+    """Finds all samples of a tree, or remembers them from last time.
+
+    What a large tree holds (``REMEMBER_FROM`` files and more) is kept in ``<root>/.jtr_index.npz``, or in the user's
+    cache folder where the tree cannot be written to. It is used only as long as the tree has the same folders and none
+    of them has changed since, by the time of its last change.
+
+    Args:
+        root: The tree's folder, in any of ``taskonomy_layouts.LAYOUTS``.
+        image_domain: The domain of the images. Only views that have one are samples.
+        may_be_void: Domains in which a file under 100 bytes that is no picture means 'no label', as the authors' code
+            takes it (StanfordVL/taskonomy: taskbank/lib/data/load_ops.py).
+
+    Returns:
+        The index.
+
+    Raises:
+        DataError: The folder is missing, holds no such tree, or two files of one view.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        layout, folders = look(root, image_domain, pool)
+        times = list(pool.map(lambda folder: (root / folder.path).stat().st_mtime_ns, folders))
+        key = _fingerprint(layout, image_domain, may_be_void, folders, times)
+        for place in _places(root):
+            known = _load(place, root, layout, key)
+            if known is not None:
+                return known
+        index, files = _scan(root, layout, folders, image_domain, frozenset(may_be_void), pool)
+    settled = (
+        max(times) < time.time_ns() - _SETTLED_NS
+    )  # else a file may have come after we looked, at the same time
+    if files >= REMEMBER_FROM and settled:
+        _save(_places(root), index, key)
+    return index
+
+
+_Bits = dict[tuple[str, str], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class _Building:
+    """What one building holds: its views in order, and for each column which of them have that file."""
+
+    name: str
+    keys: NDArray[np.int64]
+    bits: _Bits
+    files: int
+
+
+def _scan(
+    root: Path,
+    layout: Layout,
+    folders: Sequence[ViewFolder],
+    image_domain: str,
+    may_be_void: frozenset[str],
+    pool: ThreadPoolExecutor,
+) -> tuple[TreeIndex, int]:
+    """Looks into all folders; also gives the number of files."""
+    from tqdm import tqdm
+
+    def scan_building(folders: list[ViewFolder]) -> _Building:
+        return _scan_building(root, folders, image_domain, may_be_void)
+
+    groups = [list(group) for _, group in groupby(folders, key=lambda folder: folder.building)]
+    bar = tqdm(
+        pool.map(scan_building, groups), total=len(groups), desc="Indexing", unit="building", disable=None
+    )
+    buildings = [building for building in bar if len(building.keys)]
+    columns = sorted({column for building in buildings for column in building.bits})
+    if len(columns) > _MOST_COLUMNS:
+        raise DataError(
+            f"The tree '{root}' should have at most {_MOST_COLUMNS} kinds of files; found {len(columns)}, among them "
+            f"{columns[:3]}. Keep other files elsewhere."
+        )
+    keys = np.concatenate([building.keys for building in buildings])
+    present = np.zeros(len(keys), np.uint64)
+    start = 0
+    for building in buildings:
+        end = start + len(building.keys)
+        for column, exists in building.bits.items():
+            present[start:end] |= exists.astype(np.uint64) << np.uint64(columns.index(column))
+        start = end
+    index = TreeIndex(
+        root=root,
+        layout=layout,
+        buildings=tuple(building.name for building in buildings),
+        columns=tuple(columns),
+        building=np.repeat(np.arange(len(buildings), dtype=np.int32), [len(b.keys) for b in buildings]),
+        point=(keys // _VIEW_KEYS).astype(np.int32),
+        view=(keys % _VIEW_KEYS).astype(np.int32),
+        present=present,
+    )
+    return index, sum(building.files for building in buildings)
+
+
+def _scan_building(
+    root: Path, folders: Sequence[ViewFolder], image_domain: str, may_be_void: frozenset[str]
+) -> _Building:
+    found: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for folder in folders:
+        path = root / folder.path
+        ends = _files(path, without_void=folder.domain in may_be_void)
+        _refuse_twins(path, ends)
+        found.update({(folder.domain, end): keys for end, keys in ends.items()})
+    images = [keys for (domain, _), keys in found.items() if domain == image_domain]
+    views = np.sort(np.concatenate(images)) if images else np.zeros(0, np.int64)
+    bits = {column: np.isin(views, keys) for column, keys in found.items()}
+    return _Building(
+        name=folders[0].building,
+        keys=views,
+        bits={column: exists for column, exists in bits.items() if exists.any()},
+        files=sum(len(keys) for keys in found.values()),
+    )
+
+
+def _files(folder: Path, without_void: bool) -> dict[str, NDArray[np.int64]]:
+    """The views of which a folder has a file, as keys, for each end of a file name."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    found = VIEW_FILE.findall("\n".join(names))
+    if without_void:
+        found = [f for f in found if not _is_void(folder / f"point_{f[0]}_view_{f[1]}_{f[2]}")]
+    keys = np.array([int(point) * _VIEW_KEYS + int(view) for point, view, _ in found], np.int64)
+    ends = [end for _, _, end in found]
+    kinds = set(ends)
+    if len(kinds) == 1:
+        return {kinds.pop(): keys}
+    return {kind: keys[[end == kind for end in ends]] for kind in sorted(kinds)}
+
+
+def _is_void(path: Path) -> bool:
+    """Whether a file is a placeholder for 'no label': too small for a picture of a scene, and none."""
+    if path.stat().st_size >= 100:
+        return False
+    try:
+        read_pixels(path)
+    except DataError:
+        return True
+    return False
+
+
+def _refuse_twins(folder: Path, ends: dict[str, NDArray[np.int64]]) -> None:
+    """Two files of one view in one folder: nobody knows which to take."""
+    kinds = list(ends)
+    for i, first in enumerate(kinds):
+        for second in kinds[i + 1 :]:
+            both = np.intersect1d(ends[first], ends[second])
+            if len(both):
+                view = f"point_{both[0] // _VIEW_KEYS}_view_{both[0] % _VIEW_KEYS}_"
+                raise DataError(
+                    f"The folder '{folder}' should have one file for each view; found '{view}{first}' and "
+                    f"'{view}{second}'. Remove one of them."
+                )
+
+
+# Remembering
+
+
+def _fingerprint(
+    layout: Layout,
+    image_domain: str,
+    may_be_void: Sequence[str],
+    folders: Sequence[ViewFolder],
+    times: Sequence[int],
+) -> str:
+    """Changes with anything that the index depends on, short of looking into the folders."""
+    digest = hashlib.sha256(repr((_VERSION, layout.name, image_domain, sorted(may_be_void))).encode())
+    for folder, changed in zip(folders, times, strict=True):
+        digest.update(f"\n{folder.path}\0{changed}".encode())
+    return digest.hexdigest()
+
+
+def _places(root: Path) -> tuple[Path, Path]:
+    """Where an index may be kept, best first."""
+    from platformdirs import user_cache_path
+
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return root / ".jtr_index.npz", user_cache_path("jtr-lightning") / "indexes" / f"{name}.npz"
+
+
+def _save(places: Sequence[Path], index: TreeIndex, key: str) -> None:
+    """Writes the index to the first place that lets us; without one it is made anew next time."""
+    for place in places:
+        unfinished = place.with_name(f"{place.name}.{os.getpid()}")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                np.savez(
+                    file,
+                    key=np.array(key),
+                    buildings=np.array(index.buildings),
+                    columns=np.array(index.columns),
+                    building=index.building,
+                    point=index.point,
+                    view=index.view,
+                    present=index.present,
+                )
+            unfinished.replace(place)
+            return
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+
+
+def _load(place: Path, root: Path, layout: Layout, key: str) -> TreeIndex | None:
+    """A remembered index; None where there is none, or it is of another state of the tree."""
+    try:
+        with np.load(place, allow_pickle=False) as known:
+            if str(known["key"]) != key:
+                return None
+            return TreeIndex(
+                root=root,
+                layout=layout,
+                buildings=tuple(known["buildings"].tolist()),
+                columns=tuple((domain, end) for domain, end in known["columns"].tolist()),
+                **{name: known[name] for name in ("building", "point", "view", "present")},
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
