@@ -28,6 +28,10 @@ class Batch:
         available: bool ``[B, K]``, True where the sample is labelled for the task.
         domain: Which of several datasets or domains the sample comes from, int64 ``[B]``.
         index: The sample's number in its dataset, int64 ``[B]``.
+        available_on_host: ``available`` as it was before the batch left for a device, so that a method may choose
+            what to compute without waiting for the device; None for a batch in host memory.
+        skipped: A sentence for each file that was passed over while the batch was read; empty unless the data module
+            has ``on_error: skip``.
     """
 
     image: Tensor
@@ -35,6 +39,8 @@ class Batch:
     available: Tensor
     domain: Tensor
     index: Tensor
+    available_on_host: Tensor | None = None
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.image.shape[0]
@@ -56,7 +62,12 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        moved = self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        return replace(moved, available_on_host=self.labelled_on_host())
+
+    def labelled_on_host(self) -> Tensor:
+        """Availability in host memory, bool ``[B, K]``; waits for the device only if the batch was made there."""
+        return self.available.cpu() if self.available_on_host is None else self.available_on_host
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which copies to a GPU are asynchronous."""
@@ -148,4 +159,5 @@ def join(batches: Sequence[Batch]) -> Batch:
         available=torch.cat([b.available for b in batches]),
         domain=torch.cat([b.domain for b in batches]),
         index=torch.cat([b.index for b in batches]),
+        skipped=tuple(message for b in batches for message in b.skipped),
     )

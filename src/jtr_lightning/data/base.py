@@ -3,171 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.data.augmentation import Augmentation, Augmented
-from jtr_lightning.data.sampler import EpochSampler, SampleKey, sample_seed
-from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.data.augmentation import Augmentation
+from jtr_lightning.data.dataset import OnError, PartialLabelDataset, Sample, collate
+from jtr_lightning.data.loader import SampleLoader, use_one_thread
+from jtr_lightning.data.sampler import EpochSampler
+from jtr_lightning.data.source import SampleSource
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.scenarios import FullLabels, SampleTable, Scenario
 from jtr_lightning.tasks import Task
 
+__all__ = ["PartialLabelDataModule", "PartialLabelDataset", "Sample", "Split", "collate"]
+
 Split = Literal["train", "val", "test"]
-
-
-@dataclass
-class Sample:
-    """One sample of a batch: a ``Batch`` without its first dimension."""
-
-    image: Tensor
-    labels: dict[str, Tensor]
-    available: Tensor
-    domain: int
-    index: int
-
-
-class PartialLabelDataset(Dataset[Sample]):
-    """A source of samples seen through an availability mask.
-
-    A hidden label is never read: the task's blank target stands in its place from the start.
-
-    Args:
-        source: Where images and labels come from.
-        tasks: Task name to task, in order.
-        available: bool ``[N, K]``.
-        size: Height and width to resize to, or None to keep each image's own.
-        augmentation: What to do to the training images, or None.
-        seed: Seed of the augmentation.
-    """
-
-    def __init__(
-        self,
-        source: SampleSource,
-        tasks: Mapping[str, Task],
-        available: NDArray[np.bool_],
-        size: tuple[int, int] | None = None,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-    ) -> None:
-        if available.shape != (len(source), len(tasks)):
-            raise ConfigError(
-                f"Parameter `available` should have the shape {[len(source), len(tasks)]}, samples by tasks; found "
-                f"{list(available.shape)}."
-            )
-        self.source = source
-        self.tasks = dict(tasks)
-        self.available = available
-        self.domain = source.domains()
-        self.size = size
-        self.augmentation = augmentation
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, key: SampleKey | int) -> Sample:
-        """One sample in one epoch; a plain number means epoch 0."""
-        key = (0, key) if isinstance(key, int) else key
-        index = key[1]
-        available = self.available[index]
-        arrays = {
-            name: self.source.read_label(index, name)
-            for name, has_label in zip(self.tasks, available, strict=True)
-            if has_label
-        }
-        image = self.source.read_image(index)
-        dense = {name: array for name, array in arrays.items() if self.tasks[name].dense}
-        self._check_sizes(index, image, dense)
-        moved = self._move(image, dense, sample_seed(self.seed, key))
-        height, width = moved.image.shape[:2]
-        labels = {
-            name: self._target(index, name, moved, arrays) if has_label else task.blank(height, width)
-            for (name, task), has_label in zip(self.tasks.items(), available, strict=True)
-        }
-        return Sample(
-            image=torch.from_numpy(np.ascontiguousarray(moved.image)).permute(2, 0, 1).float().div_(255),
-            labels=labels,
-            available=torch.from_numpy(available.copy()),
-            domain=int(self.domain[index]),
-            index=index,
-        )
-
-    def _check_sizes(self, index: int, image: Array, dense: Mapping[str, Array]) -> None:
-        for name, array in dense.items():
-            if array.shape[:2] != image.shape[:2]:
-                raise DataError(
-                    f"A label should have the size of its image; sample '{self.source.name(index)}' has an image of "
-                    f"{image.shape[0]}x{image.shape[1]} pixels and a label of task '{name}' of "
-                    f"{array.shape[0]}x{array.shape[1]}. Mend or remove the label's file."
-                )
-
-    def _move(self, image: Array, dense: Mapping[str, Array], seed: int) -> Augmented:
-        if self.size is not None and image.shape[:2] != self.size:
-            image, dense = resize(image, dense, self.size)
-        if self.augmentation is None:
-            return Augmented(image, dict(dense))
-        return self.augmentation(image, dense, seed)
-
-    def _target(self, index: int, name: str, moved: Augmented, arrays: Mapping[str, Array]) -> Tensor:
-        task = self.tasks[name]
-        try:
-            target = task.to_target(moved.labels[name] if task.dense else arrays[name])
-        except DataError as error:
-            raise DataError(f"Sample '{self.source.name(index)}', task '{name}': {error}") from error
-        target = target.unsqueeze(0)
-        if moved.zoom != 1.0:
-            target = task.zoomed(target, torch.tensor([moved.zoom]))
-        if moved.mirrored:
-            target = task.mirrored(target)
-        return target[0]
-
-
-def resize(image: Array, dense: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, dict[str, Array]]:
-    """Resizes an image (by area or bilinear) and its labels (nearest) to height and width."""
-    import cv2
-
-    height, width = size
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    resized = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    labels = {
-        name: cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        for name, array in dense.items()
-    }
-    return resized, labels
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Stacks samples into a batch.
-
-    Raises:
-        DataError: The images differ in size.
-    """
-    sizes = {tuple(s.image.shape[1:]) for s in samples}
-    if len(sizes) > 1:
-        raise DataError(
-            f"The images of a batch should have one size; found {sorted(sizes)}. Give the data module `size: [height, "
-            "width]`, or a batch size of 1."
-        )
-    return Batch(
-        image=torch.stack([s.image for s in samples]),
-        labels={name: torch.stack([s.labels[name] for s in samples]) for name in samples[0].labels},
-        available=torch.stack([s.available for s in samples]),
-        domain=torch.tensor([s.domain for s in samples]),
-        index=torch.tensor([s.index for s in samples]),
-    )
 
 
 class PartialLabelDataModule(L.LightningDataModule, ABC):
@@ -185,6 +40,9 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         num_workers: Loader processes.
         size: Height and width to resize to; None keeps each image's own.
         augmentation: What to do to training images; None for nothing.
+        on_error: What to do about an unreadable file: ``raise`` an error, or ``skip`` it. A skipped label counts as
+            missing, a skipped image is replaced by another without labels; every skipped file is reported at the end
+            of the epoch.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -202,18 +60,30 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         num_workers: int = 0,
         size: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"Parameter `batch_size` should be at least 1; found {batch_size}.")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
+        shape = None if size is None else [int(length) for length in size]
+        if shape is not None and (len(shape) != 2 or min(shape) < 1):
+            raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
+        if on_error not in get_args(OnError):
+            raise ConfigError(f"Parameter `on_error` should be 'raise' or 'skip'; found '{on_error}'.")
         self.root = Path(root).expanduser()
         self.tasks = self._choose_tasks(tasks)
         self.scenario = FullLabels() if scenario is None else scenario
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.size = None if shape is None else (shape[0], shape[1])
         self.augmentation = augmentation
+        self.on_error = on_error
         self.datasets: dict[Split, PartialLabelDataset] = {}
 
     @abstractmethod
@@ -270,8 +140,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
                 f"The split '{split}' should have at least one sample; found none in '{self.root}'."
             )
         training = split == "train"
-        names = tuple(self.tasks)
-        table = SampleTable(source.names(), names, source.on_disk(names), source.domains())
+        table = self._table(source)
         return PartialLabelDataset(
             source=source,
             tasks=self.tasks,
@@ -279,18 +148,29 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             size=self.size,
             augmentation=self.augmentation if training else None,
             seed=self.seed,
+            on_error=self.on_error,
         )
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def _table(self, source: SampleSource) -> SampleTable:
+        names = tuple(self.tasks)
+        on_disk = source.on_disk(names)
+        if on_disk.dtype != np.bool_ or on_disk.shape != (len(source), len(names)):
+            raise ConfigError(
+                f"{type(source).__name__}.on_disk() should give bool {[len(source), len(names)]}, samples by tasks; "
+                f"found {on_disk.dtype} {list(on_disk.shape)}."
+            )
+        return SampleTable(source.names(), names, on_disk, source.domains())
+
+    def train_dataloader(self) -> SampleLoader:
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> SampleLoader:
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> SampleLoader:
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
+    def predict_dataloader(self) -> SampleLoader:
         return self._loader("test")
 
     def sampler(
@@ -309,7 +189,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         """
         return EpochSampler(dataset, training, self.seed, rank, world_size)
 
-    def _loader(self, split: Split) -> DataLoader[Sample]:
+    def _loader(self, split: Split) -> SampleLoader:
         dataset = self.datasets[split]
         training = split == "train"
         trainer = self.trainer
@@ -319,7 +199,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        return DataLoader(
+        return SampleLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -329,6 +209,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             # is drawn anew.
             drop_last=training and len(sampler) >= self.batch_size,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=use_one_thread,
             persistent_workers=self.num_workers > 0,
         )
 

@@ -9,19 +9,20 @@ from typing import Any
 from torch.utils.data import Dataset, DistributedSampler
 
 SampleKey = tuple[int, int]
-"""Epoch and number of the sample."""
+"""Epoch and number of a sample; the number ``-1 - i`` asks for the image of sample ``i`` with every label blank."""
 
 
 class EpochSampler(DistributedSampler[Any]):
     """Gives ``(epoch, index)``, so that what is drawn for a sample depends on nothing but seed, epoch and index.
 
     Workers that live over several epochs still draw anew in each. Lightning calls ``set_epoch``, and leaves a
-    ``DistributedSampler`` as it is. Training sets are shuffled and cut to a multiple of the number of ranks by
-    repeating a few samples; evaluation sets are not shuffled, and no sample is repeated or lost.
+    ``DistributedSampler`` as it is. Every rank gets equally many samples, or some would wait for the others for ever:
+    training sets are shuffled and evened out by repeating a few samples; evaluation sets are not shuffled, and evened
+    out by images without a label, so that each sample counts exactly once.
 
     Args:
         dataset: Anything with a length.
-        training: Shuffle and even out, or neither.
+        training: Shuffle and repeat, or neither.
         seed: Seed of the order.
         rank: This process.
         world_size: Number of processes.
@@ -32,15 +33,15 @@ class EpochSampler(DistributedSampler[Any]):
     ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=training, seed=seed)
         self.training = training
-        if not training:
-            self.num_samples = len(range(rank, len(dataset), world_size))  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[SampleKey]:  # type: ignore[override]
-        if self.training:
-            indices: Iterator[int] = super().__iter__()
-        else:
-            indices = iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+    def __iter__(self) -> Iterator[SampleKey]:
+        indices = super().__iter__() if self.training else self._evaluation()
         return ((self.epoch, int(index)) for index in indices)
+
+    def _evaluation(self) -> Iterator[int]:
+        number = len(self.dataset)  # type: ignore[arg-type]
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield position if position < number else -1 - position % number
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:
