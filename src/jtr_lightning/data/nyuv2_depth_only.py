@@ -1,0 +1,187 @@
+"""Further NYU-v2 frames that have a depth map and no other label.
+
+Two forms are read, told apart by the files' names:
+
+* ``h5``: ``<scene>/<n>.h5`` with ``rgb`` uint8 ``[3, 480, 640]`` and ``depth`` in metres ``[480, 640]``, the 47,584
+  training frames of sparse-to-dense and FastDepth (fangchangma/sparse-to-dense.pytorch, dataloaders/dataloader.py);
+* ``sync``: ``<scene>/rgb_00000.jpg`` with ``<scene>/sync_depth_00000.png``, 16-bit millimetres (cleinc/bts,
+  pytorch/bts_dataloader.py).
+
+In both a depth of 0 means 'not measured'.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.files import check_array, read_image, read_png
+from jtr_lightning.data.hdf5 import open_hdf5
+from jtr_lightning.data.nyuv2_mat import BORDER_CROP, FRAME
+from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.errors import DataError
+
+DepthOnlyLayout = Literal["auto", "h5", "sync"]
+
+
+class DepthOnlySource(SampleSource):
+    """Frames whose only label is depth, in metres. A sample's name is its file's path below ``root``.
+
+    Args:
+        root: The folder with the scenes.
+        frames: The image files, relative to ``root``.
+        crop_border: Cut the blank border of 480x640 frames away.
+    """
+
+    def __init__(self, root: Path, frames: Sequence[str], crop_border: bool = True) -> None:
+        self.root = root
+        self.frames = list(frames)
+        self.crop_border = crop_border
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def name(self, index: int) -> str:
+        return self.frames[index]
+
+    def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
+        return np.tile(np.array([task == "depth" for task in tasks], dtype=bool), (len(self), 1))
+
+    def read_image(self, index: int) -> Array:
+        return self._cropped(self.image_at(self.root / self.frames[index]))
+
+    def read_label(self, index: int, task: str) -> Array:
+        del task  # it can only be depth
+        return self._cropped(self.depth_at(self.root / self.frames[index]))
+
+    def _cropped(self, array: Array) -> Array:
+        if self.crop_border and array.shape[:2] == FRAME:
+            return np.ascontiguousarray(array[BORDER_CROP])
+        return array
+
+    @abstractmethod
+    def image_at(self, path: Path) -> Array:
+        """The RGB image of a frame, uint8 ``[H, W, 3]``.
+
+        Raises:
+            DataError: The file is missing or unreadable.
+        """
+
+    @abstractmethod
+    def depth_at(self, path: Path) -> Array:
+        """The depth of a frame, float32 ``[H, W]`` in metres, 0 where it is not known.
+
+        Raises:
+            DataError: The file is missing or unreadable.
+        """
+
+
+class H5Source(DepthOnlySource):
+    """Frames in one ``.h5`` file each."""
+
+    def image_at(self, path: Path) -> Array:
+        rgb = _read_h5(path, "rgb")
+        check_array(rgb, path, (np.uint8,), (3, None, None))
+        return np.ascontiguousarray(rgb.transpose(1, 2, 0))
+
+    def depth_at(self, path: Path) -> Array:
+        depth = _read_h5(path, "depth")
+        check_array(depth, path, (np.floating,), (None, None), finite=True)
+        return depth.astype(np.float32)
+
+
+class SyncSource(DepthOnlySource):
+    """Frames as pairs of ``rgb_<n>.jpg`` and ``sync_depth_<n>.png``."""
+
+    def image_at(self, path: Path) -> Array:
+        return read_image(path)
+
+    def depth_at(self, path: Path) -> Array:
+        return read_png(depth_of(path), np.uint16).astype(np.float32) / 1000
+
+
+def depth_of(image: Path) -> Path:
+    """The depth file that belongs to ``rgb_<n>.jpg``."""
+    return image.with_name(image.name.replace("rgb_", "sync_depth_", 1)).with_suffix(".png")
+
+
+def _read_h5(path: Path, key: str) -> Array:
+    with open_hdf5(path) as file:
+        if key not in file:
+            raise DataError(f"The file '{path}' should hold a dataset '{key}'; found {sorted(file)}.")
+        try:
+            return np.asarray(file[key])
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"'{key}' in the file '{path}' should be readable; found: {error}. Copy the file again."
+            ) from error
+
+
+def find_depth_only(
+    root: Path, layout: DepthOnlyLayout = "auto", list_file: Path | None = None, crop_border: bool = True
+) -> DepthOnlySource:
+    """Finds all frames.
+
+    Args:
+        root: A folder with scenes, or one whose ``train`` or ``sync`` folder has them.
+        layout: Which form the files have; ``auto`` looks.
+        list_file: Take only the frames that a BTS list file names (``/<scene>/rgb_00045.jpg <depth> <focal>``).
+        crop_border: Cut the blank border of 480x640 frames away.
+
+    Returns:
+        The frames in the order of their names.
+
+    Raises:
+        DataError: There is no such frame, or a file of the list is missing.
+    """
+    if list_file is not None:
+        return SyncSource(root, _listed(root, list_file), crop_border)
+    for folder in (root, root / "train", root / "sync"):
+        frames = sorted(_frames(folder)) if folder.is_dir() else []
+        h5 = [frame for frame in frames if frame.endswith(".h5")]
+        pairs = [frame for frame in frames if not frame.endswith(".h5")]
+        if h5 and layout != "sync":
+            return H5Source(folder, h5, crop_border)
+        if pairs and layout != "h5":
+            return SyncSource(folder, pairs, crop_border)
+    raise DataError(
+        f"The folder '{root}' should hold depth-only frames of NYU-v2, <scene>/<n>.h5 or <scene>/rgb_<n>.jpg with "
+        f"<scene>/sync_depth_<n>.png; found none{'' if layout == 'auto' else f' of the layout {layout!r}'}."
+    )
+
+
+def _frames(folder: Path) -> Iterator[str]:
+    """The image files of all scenes, relative to the folder; pairs only where both files are there."""
+    for scene in (entry.name for entry in folder.iterdir() if entry.is_dir()):
+        files = {path.name for path in (folder / scene).iterdir()}
+        for file in files:
+            is_pair = file.startswith("rgb_") and file.endswith(".jpg") and depth_of(Path(file)).name in files
+            if file.endswith(".h5") or is_pair:
+                yield f"{scene}/{file}"
+
+
+def _listed(root: Path, list_file: Path) -> list[str]:
+    try:
+        lines = list_file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"The list of depth-only frames '{list_file}' should be readable; found: {error.strerror}."
+        ) from error
+    # Paths in the list begin with a slash, which must not make them absolute; a frame without depth is called 'None'.
+    rows = [line.split() for line in lines if line.strip()]
+    frames = [row[0].lstrip("/") for row in rows if len(row) < 2 or row[1] != "None"]
+    missing = [frame for frame in frames if not (root / frame).is_file()]
+    if missing or not frames:
+        found = (
+            f"{len(missing)} of {len(frames)} not there, first '{missing[0]}'" if missing else "an empty list"
+        )
+        raise DataError(
+            f"The list '{list_file}' should name files below '{root}'; found {found}. Give the folder that holds the "
+            "scenes."
+        )
+    return frames
