@@ -12,20 +12,28 @@ from typing import TYPE_CHECKING, Any
 from jtr_lightning._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _EXPORTS
+    from jtr_lightning.aggregation import GradientAggregation as GradientAggregation
     from jtr_lightning.balancing import Balancing as Balancing
+    from jtr_lightning.balancing import DynamicWeightAverage as DynamicWeightAverage
     from jtr_lightning.balancing import FixedWeights as FixedWeights
+    from jtr_lightning.balancing import UncertaintyWeighting as UncertaintyWeighting
     from jtr_lightning.baseline import Baseline as Baseline
     from jtr_lightning.batch import Batch as Batch
     from jtr_lightning.data.augmentation import Augmentation as Augmentation
     from jtr_lightning.data.base import PartialLabelDataModule as PartialLabelDataModule
+    from jtr_lightning.data.cityscapes import CityscapesDataModule as CityscapesDataModule
+    from jtr_lightning.data.nyuv2 import NYUv2DataModule as NYUv2DataModule
     from jtr_lightning.data.source import SampleSource as SampleSource
     from jtr_lightning.errors import ConfigError as ConfigError
     from jtr_lightning.errors import DataError as DataError
     from jtr_lightning.errors import UserError as UserError
     from jtr_lightning.module import PartialLabelModule as PartialLabelModule
-    from jtr_lightning.networks.base import Network as Network
+    from jtr_lightning.networks import Network as Network
+    from jtr_lightning.networks import SegNet as SegNet
+    from jtr_lightning.networks import SMPNetwork as SMPNetwork
     from jtr_lightning.regularizers.base import Regularizer as Regularizer
     from jtr_lightning.regularizers.base import View as View
+    from jtr_lightning.regularizers.jtr import JTR as JTR
     from jtr_lightning.scenarios import FractionLabels as FractionLabels
     from jtr_lightning.scenarios import FullLabels as FullLabels
     from jtr_lightning.scenarios import HalfLabels as HalfLabels
@@ -48,18 +56,23 @@ _EXPORTS = {
     "Balancing": "jtr_lightning.balancing",
     "Baseline": "jtr_lightning.baseline",
     "Batch": "jtr_lightning.batch",
+    "CityscapesDataModule": "jtr_lightning.data.cityscapes",
     "Classification": "jtr_lightning.tasks",
     "ConfigError": "jtr_lightning.errors",
     "DataError": "jtr_lightning.errors",
     "DenseRegression": "jtr_lightning.tasks",
     "DenseTask": "jtr_lightning.tasks",
     "Depth": "jtr_lightning.tasks",
+    "DynamicWeightAverage": "jtr_lightning.balancing",
     "FixedWeights": "jtr_lightning.balancing",
     "FractionLabels": "jtr_lightning.scenarios",
     "FullLabels": "jtr_lightning.scenarios",
+    "GradientAggregation": "jtr_lightning.aggregation",
     "HalfLabels": "jtr_lightning.scenarios",
     "ImageTask": "jtr_lightning.tasks",
-    "Network": "jtr_lightning.networks.base",
+    "JTR": "jtr_lightning.regularizers.jtr",
+    "NYUv2DataModule": "jtr_lightning.data.nyuv2",
+    "Network": "jtr_lightning.networks",
     "Normals": "jtr_lightning.tasks",
     "OneLabel": "jtr_lightning.scenarios",
     "PartialLabelDataModule": "jtr_lightning.data.base",
@@ -67,11 +80,14 @@ _EXPORTS = {
     "RandomLabels": "jtr_lightning.scenarios",
     "Regression": "jtr_lightning.tasks",
     "Regularizer": "jtr_lightning.regularizers.base",
+    "SMPNetwork": "jtr_lightning.networks",
     "SampleSource": "jtr_lightning.data.source",
     "Scenario": "jtr_lightning.scenarios",
+    "SegNet": "jtr_lightning.networks",
     "Segmentation": "jtr_lightning.tasks",
     "SplitFile": "jtr_lightning.scenarios",
     "Task": "jtr_lightning.tasks",
+    "UncertaintyWeighting": "jtr_lightning.balancing",
     "UserError": "jtr_lightning.errors",
     "View": "jtr_lightning.regularizers.base",
 }
