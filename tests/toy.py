@@ -48,7 +48,6 @@ class ToyNetwork(Network):
 
     def forward(self, image: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         feature = self.encoder(image).tanh()
-        assert self.tasks is not None
         raw = {
             name: self.heads[name](feature if task.dense else feature.mean((2, 3)))
             for name, task in self.tasks.items()

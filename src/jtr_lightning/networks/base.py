@@ -19,7 +19,7 @@ class Network(Described, nn.Module, ABC):
     ``SMPNetwork("resnet18").build(tasks)``; ``PartialLabelModule`` calls ``build`` itself.
     """
 
-    tasks: Mapping[str, Task] | None = None
+    tasks: Mapping[str, Task] = {}  # replaced, never changed, by build()
 
     def build(self, tasks: Mapping[str, Task]) -> Network:
         """Makes the layers for these tasks.
@@ -33,7 +33,7 @@ class Network(Described, nn.Module, ABC):
         Raises:
             ConfigError: The network was built before, or there is no task.
         """
-        if self.tasks is not None:
+        if self.tasks:
             raise ConfigError(
                 f"{type(self).__name__} should be built once; it already has the tasks {list(self.tasks)}. Make a new "
                 "network for another module."

@@ -35,7 +35,7 @@ class Regularizer(Described, nn.Module, ABC):
     predicting. Like a network it is made with its settings and then built for tasks.
     """
 
-    tasks: Mapping[str, Task] | None = None
+    tasks: Mapping[str, Task] = {}  # replaced, never changed, by build()
 
     def build(self, tasks: Mapping[str, Task], feature_channels: Sequence[int] = ()) -> Regularizer:
         """Makes the layers for these tasks; called by ``PartialLabelModule``.

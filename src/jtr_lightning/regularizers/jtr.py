@@ -143,9 +143,8 @@ class JTR(Regularizer):
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
-        tasks = self.tasks or {}
         return tuple(
-            View(self.view_maker(batch, tasks)[0], grad=number == 1) for number in range(1, self.views)
+            View(self.view_maker(batch, self.tasks)[0], grad=number == 1) for number in range(1, self.views)
         )
 
     def forward(
@@ -235,7 +234,7 @@ def cosine_distance(latent: Tensor, mask: Tensor) -> Tensor:
     Returns:
         Distance ``[B]`` in [0, 2]; 0 for a sample whose mask is empty, since its two stacks are alike.
     """
-    with torch.autocast(latent.device.type, enabled=False):
-        first, second = unit_length(at_least_float32(latent), _EPSILON).chunk(2)
-        distance = 1 - (first * second).sum(1).flatten(1).mean(1)
-        return torch.where(mask.flatten(1).any(1), distance, 0.0)
+    # Products and sums alone: autocast lowers the precision of none of them once the latent is float32.
+    first, second = unit_length(at_least_float32(latent), _EPSILON).chunk(2)
+    distance = 1 - (first * second).sum(1).flatten(1).mean(1)
+    return torch.where(mask.flatten(1).any(1), distance, 0.0)

@@ -76,8 +76,10 @@ class Geometry:
             return _pick(values, y, x)
         values = at_least_float32(values)
         # Separable, so no matrix product (as in affine_grid) whose precision autocast would lower.
-        grid = torch.stack(torch.broadcast_tensors(2 * x[:, None] - 1, 2 * y[:, :, None] - 1), -1)
-        return F.grid_sample(values, grid.to(values.dtype), padding_mode="border", align_corners=False)
+        across = (2 * x - 1).unsqueeze(1).expand(-1, height, -1)
+        down = (2 * y - 1).unsqueeze(2).expand(-1, -1, width)
+        grid = torch.stack([across, down], -1).to(values.dtype)
+        return F.grid_sample(values, grid, padding_mode="border", align_corners=False)
 
     def _source(self, size: int, start: Tensor, mirrored: Tensor | None) -> Tensor:
         """Where each pixel's centre comes from along one axis, as a share of it ``[B, size]``."""

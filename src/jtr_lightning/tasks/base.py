@@ -208,6 +208,42 @@ class Task(Described, ABC):
             f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
         )
 
+    # Pairwise spaces and agreement between views (MTPSL, consistency regularization).
+
+    def encode_prediction_for_pair(self, prediction: Tensor) -> Tensor:
+        """Codes predictions for a pairwise joint space: as for the stack, with hard draws.
+
+        Args:
+            prediction: ``[B, channels, H, W]``.
+
+        Returns:
+            ``[B, joint_channels, H, W]``.
+        """
+        return self.encode_prediction(prediction, hard=True)
+
+    def encode_target_for_pair(self, target: Tensor) -> Tensor:
+        """Codes targets for a pairwise joint space: as for the stack.
+
+        Args:
+            target: ``[B, ...]``.
+
+        Returns:
+            ``[B, joint_channels, H, W]``.
+        """
+        return self.encode_target(target)
+
+    @abstractmethod
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """How far a prediction is from another prediction of the same image.
+
+        Args:
+            prediction: ``[B, channels, ...]``.
+            reference: The other one in the same frame ``[B, channels, ...]``; no gradient goes into it.
+
+        Returns:
+            ``[B]``, averaged over all pixels.
+        """
+
 
 def at_least_float32(values: Tensor) -> Tensor:
     """Half-precision values as float32 (sums over an image overflow or lose digits); others unchanged."""

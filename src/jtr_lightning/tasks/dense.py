@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torchmetrics import MetricCollection
 
+SHARPENING = 0.5
+"""Temperature of the reference in the consistency loss of classes, after Berthelot et al., "MixMatch" (2019)."""
 IGNORE = -1
 """The class id of a pixel without a class, in every target."""
 
@@ -75,6 +77,11 @@ class DenseTask(Task):
             ``[B, 1, H, W]``; what stands at invalid pixels is ignored.
         """
         raise NotImplementedError(f"{type(self).__name__} should define pixel_loss().")
+
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """The supervised loss with the other prediction in the label's place, over all pixels."""
+        errors = self.pixel_loss(at_least_float32(prediction), at_least_float32(reference.detach()))
+        return errors.flatten(1).mean(1)
 
 
 class Segmentation(DenseTask):
@@ -152,6 +159,10 @@ class Segmentation(DenseTask):
     def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.nll_loss(prediction, target, reduction="none").unsqueeze(1)
 
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """Cross-entropy to the other view's sharpened probabilities."""
+        return sharpened_cross_entropy(prediction, reference).flatten(1).mean(1)
+
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection
 
@@ -185,6 +196,20 @@ class Segmentation(DenseTask):
         output = at_least_float32(output)
         per_class = F.binary_cross_entropy_with_logits(output, code.to(output.dtype), reduction="none")
         return masked_mean(per_class, mask)
+
+
+def sharpened_cross_entropy(prediction: Tensor, reference: Tensor) -> Tensor:
+    """``-sum_c q_c log p_c`` with ``q`` the reference's probabilities to the power ``1 / SHARPENING``, normalised.
+
+    Args:
+        prediction: Log-probabilities ``[B, C, ...]``.
+        reference: Log-probabilities up to a constant ``[B, C, ...]``; no gradient goes into them.
+
+    Returns:
+        ``[B, ...]``.
+    """
+    sharpened = (at_least_float32(reference.detach()) / SHARPENING).softmax(1)
+    return -(sharpened * at_least_float32(prediction)).sum(1)
 
 
 def gumbel_noise(like: Tensor) -> Tensor:
@@ -362,6 +387,14 @@ class Depth(DenseTask):
     def encode_target(self, target: Tensor) -> Tensor:
         return self.encode_prediction(torch.where(self.valid(target), target, 0.0))
 
+    def encode_prediction_for_pair(self, prediction: Tensor) -> Tensor:
+        """Depth over its own maximum in that sample, as MTPSL does; 0 where all of it is at or below 0."""
+        depth = at_least_float32(prediction).clamp(min=0)
+        return depth / depth.flatten(1).amax(1).clamp(min=1e-6).view(-1, 1, 1, 1)
+
+    def encode_target_for_pair(self, target: Tensor) -> Tensor:
+        return self.encode_prediction_for_pair(torch.where(self.valid(target), target, 0.0))
+
     def reconstruction_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
         """Absolute difference between the sigmoid of the output and the coded depth."""
         return masked_mean((at_least_float32(output).sigmoid() - code).abs(), mask)
@@ -393,6 +426,10 @@ class Normals(DenseTask):
     def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``1 - <n_hat, n>``."""
         return 1 - (prediction * target).sum(1, keepdim=True)
+
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """``1 - cos`` to the other prediction, which resampling may have shortened."""
+        return super().consistency_loss(prediction, unit_length(reference))
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection

@@ -11,6 +11,7 @@ from torch import Tensor
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import Task, at_least_float32
+from jtr_lightning.tasks.dense import sharpened_cross_entropy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +90,10 @@ class Classification(ImageTask):
         """Cross-entropy."""
         return F.nll_loss(at_least_float32(prediction), target, ignore_index=NO_CLASS, reduction="none")
 
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """Cross-entropy to the other view's sharpened probabilities."""
+        return sharpened_cross_entropy(prediction, reference)
+
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
@@ -162,6 +167,10 @@ class Regression(ImageTask):
         safe = torch.where(mask.unsqueeze(1), target, 0.0)
         error = F.smooth_l1_loss(prediction / self.scale, safe / self.scale, reduction="none").mean(1)
         return torch.where(mask, error, 0.0)
+
+    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """The supervised loss with the other prediction in the label's place."""
+        return self.loss(prediction, reference.detach())
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection

@@ -1,0 +1,215 @@
+"""Direct and perceptual maps: networks that turn one task's values into another's, rows of the papers' tables.
+
+The papers (MTPSL, JTR) name these rows without publishing their settings. The choices made here, beside the classes'
+own, are: a mapping network of its own for every ordered pair of dense tasks; inputs coded as for the joint-task
+space; one mean over the (sample, pair) rows of a kind.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from jtr_lightning.batch import Batch
+from jtr_lightning.networks.segnet_blocks import InstanceNorm, SegNetDecoder, SegNetEncoder, segnet_head
+from jtr_lightning.regularizers.base import Regularizer
+from jtr_lightning.regularizers.pairs import cosine_distance, stacked_tasks, zero_path
+from jtr_lightning.tasks import Task
+
+
+class MappingNetwork(nn.Module):
+    """Maps the code of one task to the raw output of another.
+
+    Args:
+        in_channels: Channels of the source's code.
+        out_channels: Channels of the target's raw output.
+        widths: Channels of the stages.
+        depths: Convolutions of each stage.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], depths: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.encoder = SegNetEncoder(in_channels, widths, depths, InstanceNorm)
+        self.decoder = SegNetDecoder(widths, depths, InstanceNorm)
+        self.head = segnet_head(widths[0], out_channels)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """``[R, in_channels, H, W]`` to ``[R, out_channels, H, W]``."""
+        latent, pools = self.encoder(code)
+        raw: Tensor = self.head(self.decoder(latent, pools))
+        return raw
+
+
+class _MapRegularizer(Regularizer):
+    """A mapping network for every ordered pair of tasks, its training, and a term that uses it frozen.
+
+    The networks ``g_{s->t}`` are trained on samples where both tasks are labelled, from label to label. As long as a
+    pair has never met such a sample (always, in onelabel), it is trained jointly from the detached prediction of
+    ``s`` to the label of ``t`` instead.
+
+    Args:
+        weight: Weight of the term that trains the network.
+        map_weight: Weight of the mapping networks' own training.
+        widths: Channels of the mapping networks' stages.
+        depths: Convolutions of the mapping networks' stages.
+    """
+
+    term: str
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        map_weight: float = 1.0,
+        widths: Sequence[int] = (32, 64, 128),
+        depths: Sequence[int] = (1, 1, 1),
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.map_weight = map_weight
+        self.widths = tuple(widths)
+        self.depths = tuple(depths)
+        self._met: set[tuple[str, str]] = set()
+
+    def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
+        self.paired = stacked_tasks(tasks, type(self).__name__)
+        self.maps = nn.ModuleDict(
+            {
+                f"{source}__to__{target}": MappingNetwork(
+                    self.paired[source].joint_channels, self.paired[target].channels, self.widths, self.depths
+                )
+                for source in self.paired
+                for target in self.paired
+                if source != target
+            }
+        )
+
+    def forward(
+        self,
+        predictions: Sequence[dict[str, Tensor]],
+        batches: Sequence[Batch],
+        features: Sequence[list[Tensor]],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        prediction, batch = predictions[0], batches[0]
+        labelled = dict(zip(batch.tasks, batch.labelled_on_host().T, strict=True))
+        to_model: list[Tensor] = []
+        to_maps: list[Tensor] = []
+        for source in self.paired:
+            for target in self.paired:
+                if source == target:
+                    continue
+                has_source, has_target = labelled[source], labelled[target]
+                rows = _rows(~has_source & has_target, batch)
+                if len(rows):
+                    guess = self.paired[source].encode_prediction(prediction[source][rows])
+                    to_model.append(self.distance(source, target, guess, batch.labels[target][rows]))
+                both = has_source & has_target
+                if bool(both.any()):
+                    self._met.add((source, target))
+                    rows = _rows(both, batch)
+                    code = self.paired[source].encode_target(batch.labels[source][rows]).to(batch.image.dtype)
+                elif len(rows) and (source, target) not in self._met:
+                    code = self.paired[source].encode_prediction(prediction[source][rows].detach())
+                else:
+                    continue
+                mapped = self.map(source, target, code, frozen=False)
+                to_maps.append(self.paired[target].loss(mapped, batch.labels[target][rows]))
+        path = zero_path([self.maps])
+        return {
+            self.term: self.weight * _mean(to_model, path),
+            f"{self.term}_training": self.map_weight * _mean(to_maps, path),
+        }
+
+    @abstractmethod
+    def distance(self, source: str, target: str, code: Tensor, label: Tensor) -> Tensor:
+        """How far a coded prediction of one task is from the label of another.
+
+        Args:
+            source: Name of the unlabelled task.
+            target: Name of the labelled task.
+            code: Coded prediction of the source ``[R, C, H, W]``.
+            label: Label of the target ``[R, ...]``.
+
+        Returns:
+            ``[R]``; no gradient for the mapping networks.
+        """
+
+    def map(self, source: str, target: str, code: Tensor, *, frozen: bool) -> Tensor:
+        """Maps codes of one task to predictions of another.
+
+        Args:
+            source: Name of the task that the code is of.
+            target: Name of the task to predict.
+            code: ``[R, C, H, W]``.
+            frozen: Whether the mapping network's parameters take no gradient.
+
+        Returns:
+            Prediction ``[R, channels, H, W]``.
+        """
+        network = self.maps[f"{source}__to__{target}"]
+        raw = functional_call(network, frozen_parameters(network), (code,)) if frozen else network(code)
+        return self.paired[target].activate(raw)
+
+
+class DirectMap(_MapRegularizer):
+    """``l_t(g_{s->t}(yhat_s), y_t)`` for every unlabelled ``s`` and labelled ``t``, with the target's supervised loss.
+
+    Args:
+        weight: Weight of the term that trains the network.
+        map_weight: Weight of the mapping networks' own training.
+        widths: Channels of the mapping networks' stages.
+        depths: Convolutions of the mapping networks' stages.
+    """
+
+    term = "direct_map"
+
+    def distance(self, source: str, target: str, code: Tensor, label: Tensor) -> Tensor:
+        return self.paired[target].loss(self.map(source, target, code, frozen=True), label)
+
+
+class PerceptualMap(_MapRegularizer):
+    """``d(e(g_{s->t}(yhat_s)), e(y_t))`` for every unlabelled ``s`` and labelled ``t``.
+
+    ``e`` is the encoder of the mapping network back, ``g_{t->s}``, and ``d`` the cosine distance over channels,
+    averaged over positions: what matters is the features that the mapped prediction and the label have, rather than
+    their pixels. All mapping networks are frozen in this term. Where the label is invalid, both are blank.
+
+    Args:
+        weight: Weight of the term that trains the network.
+        map_weight: Weight of the mapping networks' own training.
+        widths: Channels of the mapping networks' stages.
+        depths: Convolutions of the mapping networks' stages.
+    """
+
+    term = "perceptual_map"
+
+    def distance(self, source: str, target: str, code: Tensor, label: Tensor) -> Tensor:
+        task = self.paired[target]
+        valid = task.valid(label)
+        mapped = task.encode_prediction(self.map(source, target, code, frozen=True))
+        known = torch.where(valid, task.encode_target(label).to(mapped.dtype), 0.0)
+        stacked = torch.cat([torch.where(valid, mapped, 0.0), known])
+        encoder: nn.Module = self.maps[f"{target}__to__{source}"].encoder  # type: ignore[assignment]
+        latent, _ = functional_call(encoder, frozen_parameters(encoder), (stacked,))
+        return cosine_distance(*latent.chunk(2))
+
+
+def frozen_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters, taking no gradient; for ``torch.func.functional_call``."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def _rows(chosen: Tensor, batch: Batch) -> Tensor:
+    """Numbers of the chosen samples on the batch's device; chosen in host memory, so that nothing waits."""
+    return chosen.nonzero().flatten().to(batch.image.device, non_blocking=True)
+
+
+def _mean(parts: Sequence[Tensor], path: Tensor) -> Tensor:
+    """Mean over all rows, with a gradient path even where there is none."""
+    return torch.cat(list(parts)).mean() + path if parts else path
