@@ -26,13 +26,7 @@ def open_hdf5(path: str | Path) -> Any:
         ConfigError: h5py is not installed.
         DataError: The file is missing, truncated or of another kind.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError(
-            f"Reading '{path}' needs the package h5py, which is not installed here; install it with "
-            "`pip install 'jtr-lightning[h5py]'`."
-        ) from error
+    h5py = _h5py(path)
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -40,6 +34,32 @@ def open_hdf5(path: str | Path) -> Any:
         raise DataError(
             f"The file '{path}' should be a whole HDF5 file; found {found}. Copy it again."
         ) from error
+
+
+def create_hdf5(path: str | Path) -> Any:
+    """Creates an empty file for writing.
+
+    Args:
+        path: The file; its folder must exist.
+
+    Returns:
+        An open ``h5py.File``.
+
+    Raises:
+        ConfigError: h5py is not installed.
+    """
+    return _h5py(path).File(path, "w")
+
+
+def _h5py(path: str | Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError(
+            f"The HDF5 file '{path}' needs the package h5py, which is not installed here; install it with "
+            "`pip install 'jtr-lightning[h5py]'`."
+        ) from error
+    return h5py
 
 
 class Hdf5File:

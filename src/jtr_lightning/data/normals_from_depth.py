@@ -28,6 +28,16 @@ class Intrinsics:
     cx: float
     cy: float
 
+    def resized(self, vertical: float, horizontal: float) -> Intrinsics:
+        """The camera of the same picture with ``vertical`` times the rows and ``horizontal`` times the columns."""
+        return Intrinsics(
+            self.fx * horizontal,
+            self.fy * vertical,
+            # Pixel centres have whole coordinates, so the picture's edge is at -0.5.
+            (self.cx + 0.5) * horizontal - 0.5,
+            (self.cy + 0.5) * vertical - 0.5,
+        )
+
 
 def normals_from_depth(
     depth: NDArray[np.floating],

@@ -103,22 +103,26 @@ class MatSource(SampleSource):
     ) -> None:
         self.file = Hdf5File(files.labelled)
         self.depth_key = {"filled": "depths", "raw": "rawDepths"}[depth]
-        self.crop = BORDER_CROP if crop_border else (slice(None), slice(None))
-        for key, inner in (("images", (3,)), ("labels", ()), (self.depth_key, ())):
-            self._check_shape(key, inner)
+        height, width = self._frame_size()
+        # The numbers are those of the published file; frames of another size are taken for the same ones resized.
+        cut = crop_border and (height, width) == FRAME
+        self.crop = BORDER_CROP if cut else (slice(None), slice(None))
+        self.camera = CAMERA.resized(height / FRAME[0], width / FRAME[1])
         frames = self.file.dataset("images").shape[0]
         self.file.close()
         self.frames = read_split(files.splits, training, frames)
         self.class_of_label = read_class_table(files.class_mapping, classes)
 
-    def _check_shape(self, key: str, inner: tuple[int, ...]) -> None:
-        expected = (*inner, FRAME[1], FRAME[0])
-        found = tuple(self.file.dataset(key).shape)
-        if found[1:] != expected:
+    def _frame_size(self) -> tuple[int, int]:
+        shapes = {key: tuple(self.file.dataset(key).shape) for key in ("images", "labels", self.depth_key)}
+        number, channels, width, height = (*shapes["images"], 0, 0, 0, 0)[:4]
+        maps = {shape for key, shape in shapes.items() if key != "images"}
+        if len(shapes["images"]) != 4 or channels != 3 or maps != {(number, width, height)}:
             raise DataError(
-                f"The dataset '{key}' in '{self.file.path}' should have the shape [N, "
-                f"{', '.join(map(str, expected))}]; found {list(found)}. Take the file from the authors' page again."
+                f"The file '{self.file.path}' should hold images [N, 3, {FRAME[1]}, {FRAME[0]}], and labels and "
+                f"{self.depth_key} [N, {FRAME[1]}, {FRAME[0]}]; found {shapes}. Copy it again."
             )
+        return height, width
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -156,7 +160,7 @@ class MatSource(SampleSource):
         return np.asarray(depth)
 
     def _normals(self, index: int) -> Array:
-        return np.asarray(normals_from_depth(self._depth(index), CAMERA))
+        return np.asarray(normals_from_depth(self._depth(index), self.camera))
 
     def _frame(self, key: str, index: int) -> Array:
         return self.file.row(key, int(self.frames[index]) - 1)

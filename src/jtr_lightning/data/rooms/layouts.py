@@ -14,6 +14,7 @@ import numpy as np
 from jtr_lightning.data.source import Array
 
 SPLITS = ("train", "val", "test")
+IMAGE_LABELS_FILE = "image_labels.csv"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Layout(ABC):
     Attributes:
         name: Name of the layout.
         coding: What each kind of file holds, for people; goes into ``rooms.json``.
+        splits: The splits that the layout has a place for.
     """
 
     name: ClassVar[str]
     coding: ClassVar[Mapping[str, str]]
+    splits: ClassVar[tuple[str, ...]] = SPLITS
 
     @abstractmethod
     def write_room(self, folder: Path, room: Room, labels: dict[str, Any]) -> None:
@@ -142,17 +145,21 @@ class TaskonomyLayout(Layout):
         "keypoints2d": ("keypoints2d", encode_share),
     }
 
+    @staticmethod
+    def file(room: Room, domain: str) -> Path:
+        """The file of a domain of a room, below the dataset's folder."""
+        return Path(room.building, domain, f"point_{room.point}_view_{room.view}_domain_{domain}.png")
+
     def write_room(self, folder: Path, room: Room, labels: dict[str, Any]) -> None:
         for domain, (label, encode) in self.encoders.items():
-            file = f"point_{room.point}_view_{room.view}_domain_{domain}.png"
-            write_png(folder / room.building / domain / file, encode(labels[label]))
+            write_png(folder / self.file(room, domain), encode(labels[label]))
 
     def write_index(self, folder: Path, records: Sequence[RoomRecord]) -> None:
         rows = [
             f"{r.room.building},{r.room.point},{r.room.view},{r.room_type},{r.camera_pitch:.4f}"
             for r in records
         ]
-        write_csv(folder / "image_labels.csv", "building,point,view,room_type,camera_pitch", rows)
+        write_csv(folder / IMAGE_LABELS_FILE, "building,point,view,room_type,camera_pitch", rows)
         splits = {r.room.building: r.room.split for r in records}
         flags = [f"{b},{','.join(str(int(split == s)) for s in SPLITS)}" for b, split in splits.items()]
         write_csv(folder / "train_val_test_rooms.csv", f"id,{','.join(SPLITS)}", flags)
