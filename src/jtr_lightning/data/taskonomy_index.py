@@ -100,6 +100,30 @@ class TreeIndex:
             present=self.present[which],
         )
 
+    def without(self, buildings: Sequence[str]) -> TreeIndex:
+        """All samples but those of some buildings."""
+        left = [name not in buildings for name in self.buildings]
+        number = np.cumsum(left, dtype=np.int32) - 1
+        kept = self.take(np.array(left)[self.building])
+        names = tuple(name for name, stays in zip(self.buildings, left, strict=True) if stays)
+        return replace(kept, buildings=names, building=number[kept.building])
+
+    def find(self, views: Sequence[tuple[str, int, int]]) -> NDArray[np.int64]:
+        """Numbers of samples by building, point and view; -1 where there is no such sample."""
+        starts = np.searchsorted(self.building, np.arange(len(self.buildings) + 1))
+        keys = self.point * np.int64(_VIEW_KEYS) + self.view
+        rows: dict[str, list[int]] = {}
+        for row, (building, _, _) in enumerate(views):
+            rows.setdefault(building, []).append(row)
+        found = np.full(len(views), -1, np.int64)
+        for i, name in enumerate(self.buildings):
+            chosen = rows.get(name, [])
+            own = keys[starts[i] : starts[i + 1]]
+            wanted = np.array([views[row][1] * _VIEW_KEYS + views[row][2] for row in chosen], np.int64)
+            at = np.searchsorted(own, wanted).clip(max=len(own) - 1)
+            found[chosen] = np.where(own[at] == wanted, starts[i] + at, -1)
+        return found
+
 
 def open_tree(
     root: Path, image_domain: str = "rgb", may_be_void: Sequence[str] = ("segment_semantic",)
