@@ -52,9 +52,12 @@ class Evaluation(nn.Module):
 
     def reset(self) -> None:
         """Forgets everything added."""
-        for metric in self.metrics.values():
-            cast(MetricCollection, metric).reset()
-        self.labelled.reset()
+        # A state that is made anew inside inference mode (trainer.validate) could not be updated outside of it
+        # (the validation during trainer.fit).
+        with torch.inference_mode(False):
+            for metric in self.metrics.values():
+                cast(MetricCollection, metric).reset()
+            self.labelled.reset()
 
     def summarize(
         self, results: Mapping[str, float], stage: str, baseline: Baseline | None
