@@ -1,0 +1,99 @@
+"""The folder of a run: where everything that a training leaves behind is found again.
+
+``<runs>/<name>/<number>/`` with the next free number, so that no run ever writes into another's folder:
+
+* ``config.yaml``: the whole configuration, defaults included;
+* ``metrics.csv``: everything logged, by step;
+* ``metrics.json``: one flat object; ``val/...`` of the best epoch, and ``test/...`` once ``jtr test`` has run;
+* ``checkpoints/best.ckpt`` (by ``val/score``) and ``checkpoints/last.ckpt``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning as L
+
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+MONITOR = "val/score"
+"""What the best epoch is chosen by; higher is better."""
+
+
+def new_run_folder(root: str | Path, name: str) -> Path:
+    """Makes the folder of a new run.
+
+    Args:
+        root: The folder of all runs.
+        name: What is trained; runs of the same name are numbered.
+
+    Returns:
+        ``root/name/number``, new and empty, also when several processes ask at once.
+    """
+    parent = Path(root) / name
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((int(p.name) for p in parent.iterdir() if p.name.isdecimal()), default=-1) + 1
+    while not _make(parent / str(number)):
+        number += 1
+    return parent / str(number)
+
+
+def _make(folder: Path) -> bool:
+    """Makes a folder; False if another process was first."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def run_of_checkpoint(checkpoint: str | Path) -> Path | None:
+    """The run folder that a checkpoint lies in, or None if it lies elsewhere."""
+    folder = Path(checkpoint).absolute().parent.parent
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def add_metrics(folder: Path, values: Mapping[str, float]) -> None:
+    """Adds values to a run's ``metrics.json``, in place of those of the same keys.
+
+    Args:
+        folder: The run folder.
+        values: Metrics by key, such as ``test/depth/abs_err``.
+    """
+    path = folder / METRICS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**known, **dict(sorted(values.items()))}, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+class RunFolder(L.Callback):
+    """Keeps a run's ``metrics.json`` at the validation metrics of the best epoch so far.
+
+    Args:
+        path: The run folder.
+        monitor: The metric that says which epoch is best; higher is better.
+    """
+
+    def __init__(self, path: Path, monitor: str = MONITOR) -> None:
+        self.path = path
+        self.monitor = monitor
+        self.best: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compares this epoch with the best so far."""
+        if (
+            trainer.sanity_checking
+            or not trainer.is_global_zero
+            or self.monitor not in trainer.callback_metrics
+        ):
+            return
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        # Not >=: of equal epochs the first is kept, as ModelCheckpoint does.
+        if not self.best or values[self.monitor] > self.best[self.monitor]:
+            self.best = {**values, "best_epoch": trainer.current_epoch}
+            if trainer.state.fn == "fit":
+                add_metrics(self.path, self.best)

@@ -1,0 +1,54 @@
+"""A console that shows what concerns the user and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+_ADVERTISEMENTS = ("💡 Tip", "TPU available", "Loading `train_dataloader` to estimate", "`Trainer.")
+"""Beginnings of Lightning's messages that repeat what we print, or advertise other packages."""
+
+_NOISE = (
+    # Lightning asks torch about its trees in a way that torch has deprecated: theirs to mend.
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    # With images of this library's usual sizes, loading in the main process is as fast; `num_workers` is in --help.
+    (r"The '.*_dataloader' does not have many workers", UserWarning),
+    # A training set of fewer batches than log_every_n_steps: every epoch's metrics are logged all the same.
+    (r"The number of training batches .* is smaller than the logging interval", UserWarning),
+    # The checkpoint of a finished run is tested in a new Trainer, whose callbacks differ from the training's.
+    (
+        r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be",
+        UserWarning,
+    ),
+)
+
+_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_ADVERTISEMENTS)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides a few known messages of our dependencies; every other warning is shown."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(_is_of_interest)
+    try:
+        with warnings.catch_warnings():
+            for message, category in _NOISE:
+                warnings.filterwarnings("ignore", message=message, category=category)
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_is_of_interest)
+
+
+def console() -> Console:
+    """Where results are printed: standard output, without colours when that is no terminal."""
+    return Console(soft_wrap=False, highlight=False)

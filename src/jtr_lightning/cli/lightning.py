@@ -1,0 +1,302 @@
+"""``jtr fit | validate | test | predict``: a LightningCLI with our defaults, run folder and messages."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    MONITOR,
+    RunFolder,
+    add_metrics,
+    new_run_folder,
+    run_of_checkpoint,
+)
+from jtr_lightning.cli.configs import forget_replaced_classes, option
+from jtr_lightning.cli.console import console, quiet
+from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.tables import metrics_table
+from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.errors import ConfigError, UserError
+from jtr_lightning.module import PartialLabelModule, read_checkpoint
+
+
+def run(arguments: list[str]) -> None:
+    """Runs one of Lightning's subcommands.
+
+    Args:
+        arguments: The subcommand's name and what follows it.
+
+    Raises:
+        UserError: Something in the arguments, the config files or the data does not fit.
+    """
+    command_line(arguments)
+
+
+def command_line(arguments: Sequence[str]) -> CommandLine:
+    """Runs a subcommand and returns what it was run with.
+
+    Args:
+        arguments: The subcommand's name and what follows it.
+
+    Returns:
+        The command line, with ``trainer``, ``model``, ``datamodule``, ``metrics`` and ``folder``.
+
+    Raises:
+        UserError: Something in the arguments, the config files or the data does not fit.
+    """
+    _find_parts()
+    with quiet(), _mistakes_as_user_errors():
+        return CommandLine(_with_config_of_run(list(arguments)))
+
+
+class CommandLine(LightningCLI):
+    """Tasks are given once, on the data, and linked to the model.
+
+    Args:
+        arguments: The subcommand's name and what follows it.
+
+    Attributes:
+        folder: The run folder; None where nothing is kept (``fast_dev_run``).
+        metrics: Results by key: the best epoch's after ``fit``, else the stage's.
+    """
+
+    folder: Path | None
+    metrics: dict[str, float]
+
+    def __init__(self, arguments: list[str]) -> None:
+        configs = option(arguments, "--config", "-c")
+        self.default_name = Path(configs[-1]).stem if configs else "run"
+        self.folder = None
+        self.metrics = {}
+        strict = {"exit_on_error": False}
+        super().__init__(
+            PartialLabelModule,
+            PartialLabelDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            # The module has an optimizer of its own; its checkpoint describes itself.
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 10},
+            parser_kwargs={**strict, **{name: dict(strict) for name in self.subcommands()}},
+            args=forget_replaced_classes(arguments),
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's own, without the arguments that are decided here."""
+        decided = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": decided | {"train_dataloaders", "val_dataloaders"},
+            "validate": decided | {"dataloaders", "verbose"},
+            "test": decided | {"dataloaders", "verbose"},
+            "predict": decided | {"dataloaders", "return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's name, the options of written predictions, and the link of the tasks."""
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="The run's name; by default that of the config file.",
+        )
+        parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
+        parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
+        parser.set_defaults({"model": {"class_path": "jtr_lightning.module.PartialLabelModule"}})
+        parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses, and looks at the checkpoint before anything expensive is done."""
+        try:
+            self.config = parser.parse_args(cast(list[str], args))
+        except ArgumentError as error:
+            options = [key.partition(".")[2] for key in dict(parser.get_defaults())]
+            raise ConfigError(sentence(str(error), options)) from error
+        subcommand = self.config["subcommand"]
+        checkpoint = self.config[subcommand].ckpt_path
+        if checkpoint is not None:
+            read_checkpoint(checkpoint)
+        elif subcommand != "fit":
+            raise ConfigError(
+                f"jtr {subcommand} should be given a trained model; give --ckpt_path "
+                "runs/<name>/<number>/checkpoints/best.ckpt."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Adds the run folder, the CSV log and the checkpoints to what the user asks for."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = config["callbacks"] or []
+        config["callbacks"] = callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        training = self.subcommand == "fit"
+        if not training:
+            self.save_config_callback = None
+        if not config["fast_dev_run"]:
+            self.folder = self._run_folder()
+            config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
+            if training:
+                config["logger"] = _loggers(config["logger"], self.folder)
+                callbacks.extend(_checkpoints(config, self.folder))
+                callbacks.append(RunFolder(self.folder))
+            else:
+                config["logger"] = config["logger"] or False
+        if self.subcommand == "predict":
+            callbacks.append(self._get(self.config_init, "predictions"))
+        return super().instantiate_trainer(**kwargs)
+
+    def _run_folder(self) -> Path:
+        """The folder of the checkpoint's run for evaluation, a new one for training."""
+        checkpoint = self._get(self.config, "ckpt_path")
+        known = None if self.subcommand == "fit" else run_of_checkpoint(checkpoint)
+        if known is not None:
+            return known
+        name = self._get(self.config, "name") or self.default_name
+        root = self._get(self.config, "runs")
+        # Other ranks never write; Lightning tells them the folder of rank 0.
+        return new_run_folder(root, name) if getattr(rank_zero_only, "rank", 0) == 0 else Path(root) / name
+
+    # The trainer's methods, called by LightningCLI by their names.
+
+    def fit(self, **kwargs: Any) -> None:
+        """Trains, and prints the metrics of the best epoch."""
+        self.trainer.fit(**kwargs, weights_only=True)
+        folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
+        best = folders[0].best if folders else {}
+        self.metrics = best or _logged(self.trainer, "val")
+        epoch = f" of epoch {best['best_epoch']}, the best" if best else ""
+        self._report("val", f"Validation{epoch}")
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measures on the validation set."""
+        self.trainer.validate(**kwargs, verbose=False, weights_only=True)
+        self._finish("val", "Validation")
+
+    def test(self, **kwargs: Any) -> None:
+        """Measures on the test set and adds the result to the run's metrics.json."""
+        self.trainer.test(**kwargs, verbose=False, weights_only=True)
+        self._finish("test", "Test")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predicts the test set and writes every prediction."""
+        self.trainer.predict(**kwargs, return_predictions=False, weights_only=True)
+        if self.trainer.is_global_zero:
+            folder = self._get(self.config_init, "predictions").folder
+            console().print(f"Predictions are in {_near(folder)}", soft_wrap=True)
+
+    def _finish(self, stage: str, title: str) -> None:
+        self.metrics = _logged(self.trainer, stage)
+        if self.trainer.is_global_zero and self.folder is not None:
+            add_metrics(self.folder, self.metrics)
+        self._report(stage, title)
+
+    def _report(self, stage: str, title: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        model = cast(PartialLabelModule, self.model)
+        out = console()
+        out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
+        if self.folder is not None:
+            out.print(f"Run folder: {_near(self.folder)}", soft_wrap=True)
+
+
+def _near(folder: Path) -> Path:
+    """A folder as seen from the current one, if it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
+
+
+def _loggers(given: Any, folder: Path) -> Any:
+    """The CSV log of the run folder first, then the user's loggers; ``false`` stays none at all."""
+    if given is False:
+        return False
+    more = [] if given in (None, True) else given if isinstance(given, list) else [given]
+    return [CSVLogger(folder, name="", version=""), *more]
+
+
+def _checkpoints(config: Any, folder: Path) -> list[L.Callback]:
+    """The best and the last checkpoint, unless the user configures checkpoints or wants none."""
+    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
+    if own or config["enable_checkpointing"] is False:
+        return []
+    return [
+        ModelCheckpoint(
+            folder / CHECKPOINTS,
+            filename="best",
+            monitor=MONITOR,
+            mode="max",
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+    ]
+
+
+def _find_parts() -> None:
+    """Imports the package's parts, so that a config may name a class without its module.
+
+    The current folder is where a user's own modules are looked for, as ``python -m`` does.
+    """
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append("")
+    for room in ("tasks", "networks", "regularizers", "data"):
+        package = import_module(f"jtr_lightning.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
+    for module_name in ("scenarios", "balancing", "aggregation"):
+        import_module(f"jtr_lightning.{module_name}")
+
+
+def _with_config_of_run(arguments: list[str]) -> list[str]:
+    """Puts the config of the checkpoint's run first when no config is given."""
+    if option(arguments, "--config", "-c"):
+        return arguments
+    checkpoints = option(arguments, "--ckpt_path")
+    folder = run_of_checkpoint(checkpoints[-1]) if checkpoints else None
+    if folder is None:
+        return arguments
+    return [arguments[0], "--config", str(folder / CONFIG), *arguments[1:]]
+
+
+@contextmanager
+def _mistakes_as_user_errors() -> Iterator[None]:
+    """Finds the user's mistake in what the libraries between make of it."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except Exception as error:
+        mistake = _mistake_behind(error)
+        if mistake is None:
+            raise
+        raise mistake from error
+
+
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    while error is not None:
+        if isinstance(error, UserError):
+            # A loader worker sends its whole traceback as the message; the last line of it is ours.
+            name = f"{type(error).__module__}.{type(error).__qualname__}: "
+            return type(error)(str(error).rsplit(name, 1)[-1].strip())
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,140 @@
+"""Turns what jsonargparse says about a wrong argument into one sentence.
+
+Its messages tell every branch of every union that was tried. The innermost one is what the user got wrong; the class
+and the parameter that it names tell what would have been right.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from jtr_lightning.errors import did_you_mean
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
+_NO_PARAMETER = re.compile(r"Option '([^']+)' is not accepted")
+_NO_OPTION = re.compile(r"does not accept option '([^']+)'|[Uu]nrecognized arguments: (\S+)")
+_MISSING = re.compile(r"the following arguments are required: (.+)")
+_WRONG_TYPE = re.compile(r"Expected a <class '([^']+)'>")
+_VALUE = re.compile(r"Given value: (.+)|Got value: (.+)")
+
+
+def sentence(message: str, options: Iterable[str] = ()) -> str:
+    """One sentence for a message of jsonargparse.
+
+    Args:
+        message: Its whole message.
+        options: Every option of the parser, to suggest near matches from.
+
+    Returns:
+        What was expected, what was found, where, and near matches where there are any.
+    """
+    for pattern, tell in (
+        (_NO_PARAMETER, _unknown_parameter),
+        (_NO_CLASS, _unknown_class),
+        (_MISSING, _missing),
+    ):
+        found = pattern.search(message)
+        if found:
+            return tell(found.group(1).strip(), message[: found.start()])
+    found = _NO_OPTION.search(message)
+    if found:
+        name = (found.group(1) or found.group(2)).removeprefix("--").partition("=")[0]
+        return f"There is no option '{name}'; {did_you_mean(name, options) if options else 'see --help.'}"
+    found = _WRONG_TYPE.search(message)
+    if found and _KEY.search(message):
+        return _wrong_type(message)
+    return f"The arguments could not be read: {' '.join(message.split()).rstrip('.')}."
+
+
+def _where(before: str) -> str:
+    """The parameter that the last part of a message is about, e.g. ``data.scenario``."""
+    return ".".join(_KEY.findall(before))
+
+
+def _unknown_parameter(name: str, before: str) -> str:
+    owner = _CLASS.findall(before)
+    if not owner:
+        return f"There is no option '{name}'; see --help."
+    cls = _import(owner[-1])
+    known = [p for p in inspect.signature(cls).parameters if p not in ("args", "kwargs")] if cls else []
+    return (
+        f"{owner[-1].rpartition('.')[2]} has no parameter '{name}'; "
+        f"{did_you_mean(name, known) if known else 'it has none.'}"
+    )
+
+
+def _unknown_class(name: str, before: str) -> str:
+    where = _where(before)
+    known = sorted(_class_names(_type_of(before)))
+    hint = did_you_mean(name.rpartition(".")[2], known) if known else "give the import path of a class."
+    return f"Parameter `{where}` should name a class; found '{name}', {hint}"
+
+
+def _missing(names: str, before: str) -> str:
+    wanted = [name.strip().partition(".")[2] or name.strip() for name in names.split(",")]
+    owner = _CLASS.findall(before)
+    if owner:
+        where = _where(before)
+        flags = " ".join(f"--{where}.{name.strip()}" for name in names.split(","))
+        return (
+            f"{owner[-1].rpartition('.')[2]} should be given {names}; give {flags}, or a --config that does."
+        )
+    flags = " ".join(f"--{name}" for name in wanted)
+    return f"The command should be given {', '.join(wanted)}; give {flags}, or a --config that does."
+
+
+def _wrong_type(message: str) -> str:
+    last_key = list(_KEY.finditer(message))[-1]
+    rest = message[last_key.end() :]
+    names = [name.rpartition(".")[2].replace("NoneType", "null") for name in _WRONG_TYPE.findall(rest)]
+    expected = list(dict.fromkeys(names))
+    # A parent that may be null says so after its child's message.
+    if "Subtypes" not in rest and len(expected) > 1 and expected[-1] == "null":
+        expected.pop()
+    value = _VALUE.search(rest)
+    found = (value.group(1) or value.group(2)).strip() if value else "another value"
+    where = _where(message[: last_key.end()])
+    return f"Parameter `{where}` should be {' or '.join(expected)}; found {found}."
+
+
+def _type_of(before: str) -> Any:
+    """The annotation of the innermost parameter, or of ``model`` and ``data`` themselves."""
+    key = _KEY.findall(before)[-1]
+    owners = _CLASS.findall(before)
+    if owners:
+        cls = _import(owners[-1])
+        hints = typing.get_type_hints(cls.__init__) if cls else {}
+        return hints.get(key)
+    bases = re.search(r"Subtypes: \[<class '([^']+)'>", before)
+    return _import(bases.group(1)) if bases else None
+
+
+def _import(path: str) -> Callable[..., Any] | None:
+    module, _, name = path.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found
+
+
+def _class_names(hint: Any) -> Iterator[str]:
+    """Names of the concrete classes that a type hint allows."""
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        if hint.__module__ != "builtins":
+            if not inspect.isabstract(hint) and not hint.__name__.startswith("_"):
+                yield hint.__name__
+            children: list[type] = hint.__subclasses__()
+            for child in children:
+                yield from _class_names(child)
+        return
+    for part in typing.get_args(hint):
+        if not isinstance(part, list):
+            yield from _class_names(part)
