@@ -212,8 +212,9 @@ def download(name: str, weights: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        if not constants.HF_HUB_OFFLINE:
-            connect(constants.ENDPOINT)
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        connect(constants.ENDPOINT)
         return Path(hf_hub_download(repository, filename, revision=revision))
     except (
         Exception
