@@ -127,7 +127,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
         ConfigError: A parameter does not fit.
     """
 
-    default_tasks = (
+    default_tasks: tuple[str, ...] = (
         "segment_semantic",
         "depth_zbuffer",
         "normal",

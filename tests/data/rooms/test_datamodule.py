@@ -20,7 +20,7 @@ from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.scenarios import OneLabel
-from jtr_lightning.tasks import Depth
+from jtr_lightning.tasks import DenseRegression, Depth
 from tests.toy import ToyNetwork
 
 H, W = 32, 40
@@ -143,11 +143,11 @@ def test_splits_have_the_numbers_asked_for_and_no_sample_in_common(root: Path) -
 
 def test_rooms_are_made_once_and_other_parameters_get_another_folder(root: Path) -> None:
     first = RoomsDataModule(root=root, **ROOMS)
-    before = (first.folder / "rooms.json").stat().st_mtime_ns
+    before = (first.root / "rooms.json").stat().st_mtime_ns
     first.prepare_data()
-    assert (first.folder / "rooms.json").stat().st_mtime_ns == before
+    assert (first.root / "rooms.json").stat().st_mtime_ns == before
     other = RoomsDataModule(root=root, **{**ROOMS, "rooms_seed": 1, "num_train": 1})
-    assert other.folder != first.folder
+    assert other.root != first.root
     other.prepare_data()
     other.setup("fit")
     assert len(other.datasets["train"]) == 1
@@ -167,7 +167,7 @@ def test_rooms_made_by_hand_are_read_from_their_own_folder(tmp_path: Path) -> No
 
 def test_default_root_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / name)
-    assert RoomsDataModule().folder == tmp_path / "jtr_lightning" / RoomsSpec().folder_name
+    assert RoomsDataModule().root == tmp_path / "jtr_lightning" / RoomsSpec().folder_name
 
 
 def test_reading_before_making_says_what_to_do(tmp_path: Path) -> None:
@@ -175,21 +175,39 @@ def test_reading_before_making_says_what_to_do(tmp_path: Path) -> None:
         RoomsDataModule(root=tmp_path, **ROOMS).setup("fit")
 
 
-def test_a_damaged_table_of_image_labels_is_named(tmp_path: Path) -> None:
-    folder = make_rooms(tmp_path / "mine", RoomsSpec(2, 1, 1, 16, 16), workers=1, progress=False)
-    table = folder / "image_labels.csv"
-    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    data = RoomsDataModule(root=folder, size=(16, 16), num_train=2, num_val=1, num_test=1)
+def test_a_split_without_rooms_is_refused_by_its_parameter(tmp_path: Path) -> None:
+    data = RoomsDataModule(root=tmp_path, size=(16, 16), num_train=2, num_val=1, num_test=0)
+    data.prepare_data()
     data.setup("fit")
-    with pytest.raises(DataError, match=r"image_labels\.csv' should have .* of every room"):
+    with pytest.raises(DataError, match="`num_test` = 0"):
         data.setup("test")
+
+
+def test_a_task_of_ones_own_reads_the_folder_of_its_name(tmp_path: Path) -> None:
+    folder = make_rooms(tmp_path / "mine", RoomsSpec(3, 1, 1, 16, 16), workers=1, progress=False)
+    for image in sorted(folder.glob("*/rgb/point_[01]_*.png")):
+        copy = Path(str(image).replace("rgb", "albedo"))
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(image.read_bytes())
+    data = RoomsDataModule(
+        root=folder,
+        tasks={"depth": Depth(), "albedo": DenseRegression(channels=3)},
+        size=(16, 16),
+        num_train=3,
+        num_val=1,
+        num_test=1,
+    )
+    data.setup("fit")
+    assert data.datasets["train"].available.tolist() == [[True, True], [True, True], [True, False]]
+    sample = data.datasets["train"][0]
+    torch.testing.assert_close(sample.labels["albedo"], sample.image)
 
 
 def test_unknown_tasks_are_refused_with_near_names(root: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'normals'"):
         RoomsDataModule(root=root, tasks=["normal"])
     data = RoomsDataModule(root=root, tasks={"dept": Depth()}, **ROOMS)
-    with pytest.raises(ConfigError, match="no labels for the task 'dept'; did you mean 'depth'"):
+    with pytest.raises(DataError, match="labels of task 'dept' should be in folders named 'dept'"):
         data.setup("fit")
 
 
