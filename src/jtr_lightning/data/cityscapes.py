@@ -52,6 +52,7 @@ class CityscapesDataModule(PartialLabelDataModule):
 
     Args:
         root: The folder with one of the two forms.
+        tasks: The tasks to train; all by default.
         classes: 19, 7 or 2.
         layout: ``official``, ``npy``, or ``auto`` to look.
         depth: ``inverse`` or ``metres``.
@@ -63,8 +64,8 @@ class CityscapesDataModule(PartialLabelDataModule):
         max_depth: Metric depths beyond this many metres are invalid: at 80 m one step of the file is 5 cm, but one
             pixel of disparity is 14 m.
         official_test: Use the official test images for testing and prediction.
-        **kwargs: As for every data module: ``tasks``, ``scenario``, ``seed``, ``batch_size``, ``num_workers``,
-            ``size``, ``augmentation``.
+        **kwargs: As for every data module: ``scenario``, ``seed``, ``batch_size``, ``num_workers``, ``size``,
+            ``augmentation``, ``on_error``.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -75,6 +76,7 @@ class CityscapesDataModule(PartialLabelDataModule):
     def __init__(
         self,
         root: str | Path,
+        tasks: list[str] | dict[str, Task] | None = None,
         classes: Literal[19, 7, 2] = 7,
         layout: Literal["auto", "official", "npy"] = "auto",
         depth: DepthKind = "inverse",
@@ -99,7 +101,7 @@ class CityscapesDataModule(PartialLabelDataModule):
         self.inverse_scaling = inverse_scaling
         self.depth_statistics = depth_statistics
         self.max_depth = max_depth
-        super().__init__(root, **kwargs)
+        super().__init__(root, tasks, **kwargs)
         self.layout = layout
         self.official_test = official_test
 

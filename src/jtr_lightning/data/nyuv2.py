@@ -47,6 +47,7 @@ class NYUv2DataModule(PartialLabelDataModule):
 
     Args:
         root: The folder with one of the two forms.
+        tasks: The tasks to train; all by default.
         classes: 13, or 40 (``mat`` alone).
         layout: ``npy``, ``mat``, or ``auto`` to look.
         crop_border: Cut away the border that the projection leaves blank (``mat`` and extra frames).
@@ -57,8 +58,8 @@ class NYUv2DataModule(PartialLabelDataModule):
         extra_layout: ``h5``, ``sync``, or ``auto`` to look.
         extra_list: A BTS list file of the frames to take from ``extra_root``; all by default.
         extra_ratio: Extra samples in an epoch for each labelled one.
-        **kwargs: As for every data module: ``tasks``, ``scenario``, ``seed``, ``batch_size``, ``num_workers``,
-            ``size``, ``augmentation``.
+        **kwargs: As for every data module: ``scenario``, ``seed``, ``batch_size``, ``num_workers``, ``size``,
+            ``augmentation``, ``on_error``.
 
     Raises:
         ConfigError: A parameter does not fit.
@@ -69,6 +70,7 @@ class NYUv2DataModule(PartialLabelDataModule):
     def __init__(
         self,
         root: str | Path,
+        tasks: list[str] | dict[str, Task] | None = None,
         classes: Literal[13, 40] = 13,
         layout: Literal["auto", "npy", "mat"] = "auto",
         crop_border: bool = True,
@@ -90,7 +92,7 @@ class NYUv2DataModule(PartialLabelDataModule):
             if value not in allowed:
                 raise ConfigError(f"Parameter `{name}` should be one of {list(allowed)}; found {value!r}.")
         self.classes: Literal[13, 40] = classes  # before the base class asks for the known tasks
-        super().__init__(root, **kwargs)
+        super().__init__(root, tasks, **kwargs)
         self.layout = layout
         self.crop_border = crop_border
         self.depth_source: Literal["filled", "raw"] = depth_source

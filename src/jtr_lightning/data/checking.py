@@ -1,0 +1,394 @@
+"""Looks at every file of a dataset before any training, and tells what is there and what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from jtr_lightning.data.base import PartialLabelDataModule, Split
+from jtr_lightning.data.loader import use_one_thread
+from jtr_lightning.data.source import SampleSource
+from jtr_lightning.errors import DataError
+from jtr_lightning.tasks import DenseRegression, Depth, Normals, Task
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass
+class LabelFacts:
+    """What one label, or all of a split, holds.
+
+    Attributes:
+        number: Labels read.
+        shapes: How many have which shape.
+        dtypes: How many have which dtype, as the source gives them.
+        places: Pixels, or images for an image-level task.
+        invalid: Places without a value.
+        low: Smallest valid value.
+        high: Largest valid value.
+        total: Sum of the valid values.
+        squares: Sum of their squares.
+        values: Number of valid values.
+        classes: Places of each class, int64 ``[C]``, for tasks with classes.
+    """
+
+    number: int = 0
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
+    places: int = 0
+    invalid: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    total: float = 0.0
+    squares: float = 0.0
+    values: int = 0
+    classes: NDArray[np.int64] | None = None
+
+    def add(self, other: LabelFacts) -> None:
+        """Takes in the facts of further labels."""
+        self.number += other.number
+        self.shapes.update(other.shapes)
+        self.dtypes.update(other.dtypes)
+        self.places += other.places
+        self.invalid += other.invalid
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.total += other.total
+        self.squares += other.squares
+        self.values += other.values
+        if other.classes is not None:
+            self.classes = other.classes if self.classes is None else self.classes + other.classes
+
+    @property
+    def mean(self) -> float:
+        """Mean of the valid values; NaN where there are none."""
+        return self.total / self.values if self.values else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the valid values; NaN where there are none."""
+        if not self.values:
+            return float("nan")
+        return math.sqrt(max(self.squares / self.values - self.mean**2, 0.0))
+
+
+@dataclass
+class SampleFacts:
+    """What one sample's files hold.
+
+    Attributes:
+        image: Shape of the image, or None where it could not be read.
+        labels: Facts by task, of the labels that could be read.
+        problems: What is wrong, one sentence each.
+        notes: What is unusual but can be trained on.
+    """
+
+    image: tuple[int, ...] | None = None
+    labels: dict[str, LabelFacts] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SplitFacts:
+    """What a split holds.
+
+    Attributes:
+        source: The samples, or None where the split could not be opened.
+        on_disk: Which labels exist, bool ``[N, K]``.
+        read: How many samples were read.
+        images: How many images have which shape.
+        labels: Facts by task.
+        problems: What is wrong.
+        notes: What is unusual but can be trained on.
+        same_as: Another split that has the very same samples, and was read in this one's stead.
+    """
+
+    source: SampleSource | None
+    on_disk: NDArray[np.bool_]
+    read: int = 0
+    images: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    labels: dict[str, LabelFacts] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    same_as: Split | None = None
+
+    def joint_table(self) -> list[tuple[tuple[bool, ...], int]]:
+        """Every combination of labels that occurs and how many samples have it, the most frequent first."""
+        patterns = Counter(tuple(bool(value) for value in row) for row in self.on_disk)
+        return patterns.most_common()
+
+
+def check(
+    data: PartialLabelDataModule,
+    splits: Sequence[Split] = SPLITS,
+    limit: int | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> dict[Split, SplitFacts]:
+    """Reads the images and labels of a dataset.
+
+    Args:
+        data: The dataset; its scenario and its augmentation play no part.
+        splits: Which splits.
+        limit: Read at most this many samples of a split, evenly spaced; all by default.
+        workers: Processes that read.
+        progress: Show a progress bar.
+
+    Returns:
+        Facts by split.
+    """
+    report: dict[Split, SplitFacts] = {}
+    for split in splits:
+        facts = _open(data, split)
+        report[split] = facts
+        if facts.source is None:
+            continue
+        facts.same_as = next((s for s, f in report.items() if s != split and _same(f, facts)), None)
+        if facts.same_as is None:
+            chosen = spaced(len(facts.source), limit)
+            for sample in _read(facts, data, chosen, workers, progress, split):
+                _take_in(facts, sample)
+            facts.notes.extend(_overall_notes(facts, data))
+    return report
+
+
+def spaced(number: int, limit: int | None) -> list[int]:
+    """At most ``limit`` of the numbers below ``number``, evenly spaced."""
+    if limit is None or limit >= number:
+        return list(range(number))
+    return [i * number // limit for i in range(limit)]
+
+
+def _open(data: PartialLabelDataModule, split: Split) -> SplitFacts:
+    try:
+        source = data.source(split)
+        if not len(source):
+            raise DataError(
+                f"The split '{split}' should have at least one sample; found none in '{data.root}'."
+            )
+        on_disk = source.on_disk(tuple(data.tasks))
+    except DataError as error:
+        facts = SplitFacts(None, np.zeros((0, len(data.tasks)), dtype=bool))
+        # A dataset without a test split can be trained on; without the others it cannot.
+        (facts.notes if split == "test" else facts.problems).append(str(error))
+        return facts
+    facts = SplitFacts(source, on_disk)
+    for task, number in zip(data.tasks, on_disk.sum(0), strict=True):
+        if not number:
+            message = f"No sample of the split '{split}' has a label of task '{task}'."
+            (facts.notes if split == "test" else facts.problems).append(message)
+    return facts
+
+
+def _same(a: SplitFacts, b: SplitFacts) -> bool:
+    """Whether two splits read the very same files."""
+    if a.source is None or b.source is None or len(a.source) != len(b.source):
+        return False
+    return pickle.dumps(a.source) == pickle.dumps(b.source)
+
+
+def _read(
+    facts: SplitFacts,
+    data: PartialLabelDataModule,
+    chosen: list[int],
+    workers: int,
+    progress: bool,
+    split: Split,
+) -> Iterator[SampleFacts]:
+    from tqdm import tqdm
+
+    dataset = _Inspection(cast(SampleSource, facts.source), data.tasks, facts.on_disk, chosen)
+    loader: Any = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=min(workers, len(chosen)),
+        collate_fn=_unchanged,
+        worker_init_fn=use_one_thread,
+    )
+    # None: a bar on a terminal alone.
+    return iter(tqdm(loader, desc=f"Checking {split}", unit="sample", disable=None if progress else True))
+
+
+def _unchanged(facts: Any) -> Any:
+    return facts
+
+
+class _Inspection(Dataset[SampleFacts]):
+    """Facts of the chosen samples, for loader workers."""
+
+    def __init__(
+        self, source: SampleSource, tasks: dict[str, Task], on_disk: NDArray[np.bool_], chosen: list[int]
+    ) -> None:
+        self.source = source
+        self.tasks = tasks
+        self.on_disk = on_disk
+        self.chosen = chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, position: int) -> SampleFacts:
+        return inspect(self.source, self.chosen[position], self.tasks, self.on_disk[self.chosen[position]])
+
+
+def inspect(
+    source: SampleSource, index: int, tasks: dict[str, Task], on_disk: NDArray[np.bool_]
+) -> SampleFacts:
+    """Reads one sample.
+
+    Args:
+        source: The samples.
+        index: Which one.
+        tasks: Task name to task.
+        on_disk: Which of its labels exist, bool ``[K]``.
+
+    Returns:
+        What its files hold; unreadable files are among the problems.
+    """
+    facts = SampleFacts()
+    try:
+        facts.image = source.read_image(index).shape
+    except DataError as error:
+        facts.problems.append(str(error))
+    for (name, task), exists in zip(tasks.items(), on_disk, strict=True):
+        if not exists:
+            continue
+        where = f"Sample '{source.name(index)}', task '{name}': "
+        try:
+            label = source.read_label(index, name)
+        except DataError as error:
+            facts.problems.append(str(error))
+            continue
+        if task.dense and facts.image is not None and label.shape[:2] != facts.image[:2]:
+            facts.problems.append(
+                f"{where}a label should have its image's size of {facts.image[0]}x{facts.image[1]} pixels; found "
+                f"{'x'.join(map(str, label.shape[:2]))}."
+            )
+        try:
+            target = task.to_target(label)
+        except DataError as error:
+            facts.problems.append(f"{where}{error}")
+            continue
+        valid = task.valid(target.unsqueeze(0))[0]
+        facts.labels[name] = _label_facts(task, label, target, valid)
+        facts.problems.extend(where + doubt for doubt in doubts(task, target, valid))
+        if not valid.any():
+            facts.notes.append(f"{where}the label is valid nowhere.")
+    return facts
+
+
+def _label_facts(task: Task, label: Any, target: Tensor, valid: Tensor) -> LabelFacts:
+    places = valid.numel()
+    # [1, H, W] selects among [C, H, W] and [H, W]; a lone value is selected by a lone flag.
+    mask = valid.expand_as(target) if target.ndim >= valid.ndim else valid[0]
+    values = target[mask].flatten().double()
+    facts = LabelFacts(
+        number=1,
+        shapes=Counter([tuple(label.shape)]),
+        dtypes=Counter([str(label.dtype)]),
+        places=places,
+        invalid=places - int(valid.sum()),
+        values=len(values),
+    )
+    if len(values):
+        facts.low, facts.high = float(values.min()), float(values.max())
+        facts.total, facts.squares = float(values.sum()), float(values.square().sum())
+    if task.target_dtype == torch.int64:
+        facts.classes = torch.bincount(values.long(), minlength=task.channels).numpy()
+    return facts
+
+
+@singledispatch
+def doubts(task: Task, target: Tensor, valid: Tensor) -> list[str]:
+    """What is wrong with the values of a label that its task can read; ``doubts.register`` adds a kind of task.
+
+    Args:
+        task: The task.
+        target: One target, without the batch.
+        valid: Where it is defined, without the batch.
+
+    Returns:
+        One sentence each.
+    """
+    del task, target, valid
+    return []
+
+
+@doubts.register
+def _(task: Depth, target: Tensor, valid: Tensor) -> list[str]:
+    del task, valid
+    negative = int((target < 0).sum())
+    if not negative:
+        return []
+    return [f"a depth should be above 0, or 0 where it is not known; found {negative} negative values."]
+
+
+@doubts.register
+def _(task: Normals, target: Tensor, valid: Tensor) -> list[str]:
+    del task
+    length = target.norm(dim=0, keepdim=True)[valid]
+    off = int(((length - 1).abs() > 0.05).sum())
+    if not off:
+        return []
+    lengths = f"{float(length.min()):.3g} to {float(length.max()):.3g}"
+    message = (
+        f"normals should have length 1, or 0 where they are not known; found {off} of {len(length)} vectors of lengths "
+        f"{lengths}."
+    )
+    return [message]
+
+
+@doubts.register
+def _(task: DenseRegression, target: Tensor, valid: Tensor) -> list[str]:
+    values = target[valid.expand_as(target)]
+    slack = 1e-4 * (task.high - task.low)
+    outside = int(((values < task.low - slack) | (values > task.high + slack)).sum())
+    if not outside:
+        return []
+    message = (
+        f"values should be from {task.low:g} to {task.high:g}; found {outside} of {len(values)} outside, from "
+        f"{float(values.min()):g} to {float(values.max()):g}."
+    )
+    return [message]
+
+
+def _take_in(facts: SplitFacts, sample: SampleFacts) -> None:
+    facts.read += 1
+    if sample.image is not None:
+        facts.images[sample.image] += 1
+    for name, label in sample.labels.items():
+        facts.labels.setdefault(name, LabelFacts()).add(label)
+    facts.problems.extend(sample.problems)
+    facts.notes.extend(sample.notes)
+
+
+def _overall_notes(facts: SplitFacts, data: PartialLabelDataModule) -> list[str]:
+    notes = []
+    if len(facts.images) > 1 and data.size is None:
+        notes.append(
+            f"The images have {len(facts.images)} different sizes; training needs `size: [height, width]`."
+        )
+    for name, label in facts.labels.items():
+        if label.classes is None or not label.classes.any():
+            continue
+        names = class_names(data.tasks[name])
+        absent = [names[c] for c in np.flatnonzero(label.classes == 0)]
+        if absent:
+            notes.append(f"Task '{name}': no pixel has the class {', '.join(absent)}.")
+    return notes
+
+
+def class_names(task: Task) -> list[str]:
+    """The names of a task's classes, or their numbers where they have no names."""
+    return list(getattr(task, "class_names", range(task.channels)))

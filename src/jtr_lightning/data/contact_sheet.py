@@ -1,0 +1,117 @@
+"""A picture of some samples of a dataset: each image beside every label, with missing labels shown as missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from jtr_lightning.data.source import SampleSource
+from jtr_lightning.errors import DataError
+from jtr_lightning.tasks import Task
+
+_WIDTH, _GAP, _LINE = 200, 8, 18
+_PAPER, _INK, _FAINT, _ALARM = (255, 255, 255), (25, 25, 25), (222, 222, 222), (170, 20, 20)
+
+
+def choose(on_disk: NDArray[np.bool_], number: int) -> list[int]:
+    """Samples to show: every combination of labels in turn, the frequent ones first, and within it evenly spaced.
+
+    Args:
+        on_disk: Which labels exist, bool ``[N, K]``.
+        number: How many to choose at most.
+
+    Returns:
+        Their numbers, ascending.
+    """
+    _, which, counts = np.unique(on_disk, axis=0, return_inverse=True, return_counts=True)
+    groups = [np.flatnonzero(which.ravel() == g) for g in np.argsort(-counts, kind="stable")]
+    share = -(-number // max(len(groups), 1))
+    rows = [
+        group[np.arange(min(share, len(group))) * len(group) // min(share, len(group))] for group in groups
+    ]
+    turns = [int(row[turn]) for turn in range(share) for row in rows if turn < len(row)]
+    return sorted(turns[:number])
+
+
+def contact_sheet(
+    source: SampleSource, tasks: Mapping[str, Task], on_disk: NDArray[np.bool_], chosen: list[int]
+) -> Image.Image:
+    """Draws samples as rows: image, then each task's label as the task renders it.
+
+    Args:
+        source: The samples.
+        tasks: Task name to task.
+        on_disk: Which labels exist, bool ``[N, K]``.
+        chosen: Numbers of the samples to draw.
+
+    Returns:
+        The sheet.
+    """
+    rows = [_row(source, tasks, on_disk[index], index) for index in chosen]
+    heights = [max(cell.height for cell in cells) for cells in rows]
+    columns = 1 + len(tasks)
+    width = _GAP + columns * (_WIDTH + _GAP)
+    height = _LINE + _GAP + sum(h + _LINE + _GAP for h in heights)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(("image", *tasks)):
+        draw.text((_GAP + column * (_WIDTH + _GAP), _GAP // 2), title, fill=_INK, font=_font())
+    top = _LINE + _GAP
+    for index, cells, tallest in zip(chosen, rows, heights, strict=True):
+        for column, cell in enumerate(cells):
+            sheet.paste(cell, (_GAP + column * (_WIDTH + _GAP), top))
+        draw.text((_GAP, top + tallest), source.name(index), fill=_INK, font=_font())
+        top += tallest + _LINE + _GAP
+    return sheet
+
+
+def _row(
+    source: SampleSource, tasks: Mapping[str, Task], on_disk: NDArray[np.bool_], index: int
+) -> list[Image.Image]:
+    try:
+        image = _picture(source.read_image(index))
+    except DataError:
+        image = _card("unreadable", (_WIDTH, _WIDTH * 3 // 4), _ALARM)
+    cells = [image]
+    for (name, task), exists in zip(tasks.items(), on_disk, strict=True):
+        if not exists:
+            cells.append(_card("no label", image.size, _INK))
+            continue
+        try:
+            target = task.to_target(source.read_label(index, name))
+        except DataError:
+            cells.append(_card("unreadable", image.size, _ALARM))
+            continue
+        cells.append(_picture(task.render(torch.unsqueeze(target, 0))[0].permute(1, 2, 0).numpy()))
+    return cells
+
+
+def _picture(pixels: NDArray[Any]) -> Image.Image:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    height = max(1, round(picture.height * _WIDTH / picture.width))
+    # Colours stand for values, so they are not mixed when enlarged.
+    method = Image.Resampling.BOX if picture.width > _WIDTH else Image.Resampling.NEAREST
+    return picture.resize((_WIDTH, height), method)
+
+
+def _card(text: str, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    """A hatched card, which no label can be taken for."""
+    card = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(card)
+    for start in range(-size[1], size[0], 12):
+        draw.line((start, size[1], start + size[1], 0), fill=_FAINT, width=2)
+    draw.rectangle((0, 0, size[0] - 1, size[1] - 1), outline=_FAINT)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=_font())
+    box = (size[0] - right - left) / 2, (size[1] - bottom - top) / 2
+    draw.rectangle((box[0] - 6, box[1] - 2, box[0] + right + 6, box[1] + bottom + 4), fill=_PAPER)
+    draw.text(box, text, fill=colour, font=_font())
+    return card
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(13)
