@@ -1,0 +1,157 @@
+"""Samples whose image and labels are files of the same name in folders side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.codings import Coding
+from jtr_lightning.data.files import SUFFIXES, read_array, read_image
+from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.errors import DataError
+
+_NONE = -1  # in place of the number of a suffix: no file
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one folder that belong to samples.
+
+    Attributes:
+        folder: The folder.
+        suffixes: Every ending that occurs.
+        which: For each sample the number of its file's ending, -1 where there is no file, int8 ``[N]``.
+    """
+
+    folder: Path
+    suffixes: tuple[str, ...]
+    which: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, folder: Path, endings: Mapping[str, str], ids: Sequence[str]) -> Files:
+        """The files of samples.
+
+        Args:
+            folder: The folder.
+            endings: Id to ending, see ``files_by_id``.
+            ids: The samples' ids.
+        """
+        suffixes = tuple(sorted(set(endings.values())))
+        number = {suffix: i for i, suffix in enumerate(suffixes)}
+        which = [number[endings[name]] if name in endings else _NONE for name in ids]
+        return cls(folder, suffixes, np.array(which, np.int8))
+
+    @property
+    def exist(self) -> NDArray[np.bool_]:
+        """Which samples have a file, bool ``[N]``."""
+        return np.asarray(self.which != _NONE)
+
+    def path(self, index: int, name: str) -> Path:
+        """The file of a sample of this number and name."""
+        return self.folder / f"{name}{self.suffixes[self.which[index]]}"
+
+    def take(self, samples: NDArray[np.int64]) -> Files:
+        """Those of some samples."""
+        return Files(self.folder, self.suffixes, self.which[samples])
+
+
+class FolderSource(SampleSource):
+    """Images and labels with the same names in folders side by side.
+
+    Args:
+        ids: Names of the samples, ``N`` of them.
+        images: Their images.
+        labels: For each dense task its label files.
+        codings: For each dense task how its files are coded.
+        values: For each image-level task its labels, float64 ``[N, C]``, NaN where there is none.
+        allowed: bool ``[N]`` for each task: which of the existing labels may be used.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        images: Files,
+        labels: Mapping[str, Files],
+        codings: Mapping[str, Coding],
+        values: Mapping[str, NDArray[np.float64]],
+        allowed: Mapping[str, NDArray[np.bool_]],
+    ) -> None:
+        self.ids = list(ids)
+        self.images = images
+        self.labels = dict(labels)
+        self.codings = dict(codings)
+        self.values = dict(values)
+        self.allowed = dict(allowed)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, index: int) -> str:
+        return self.ids[index]
+
+    def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
+        columns = [self._exists(task) & self.allowed[task] for task in tasks]
+        return np.stack(columns, 1) if columns else np.zeros((len(self), 0), bool)
+
+    def _exists(self, task: str) -> NDArray[np.bool_]:
+        if task in self.values:
+            return np.asarray(np.isfinite(self.values[task]).all(1))
+        return self.labels[task].exist
+
+    def read_image(self, index: int) -> Array:
+        return read_image(self.images.path(index, self.ids[index]))
+
+    def read_label(self, index: int, task: str) -> Array:
+        if task in self.values:
+            return np.asarray(self.values[task][index])
+        path = self.labels[task].path(index, self.ids[index])
+        return self.codings[task].decode(read_array(path), path)
+
+    def take(self, samples: NDArray[np.int64]) -> FolderSource:
+        """Some of the samples."""
+        return FolderSource(
+            [self.ids[i] for i in samples],
+            self.images.take(samples),
+            {task: files.take(samples) for task, files in self.labels.items()},
+            self.codings,
+            {task: values[samples] for task, values in self.values.items()},
+            {task: allowed[samples] for task, allowed in self.allowed.items()},
+        )
+
+
+def files_by_id(folder: Path, what: str) -> dict[str, str]:
+    """Looks for files of a kind that can be read (``files.SUFFIXES``), in subfolders too, but not for hidden ones.
+
+    Args:
+        folder: The folder.
+        what: What the files are, for messages.
+
+    Returns:
+        The id of each file (its path below the folder, with '/' and without ending) and its ending.
+
+    Raises:
+        DataError: No such folder, or two files of one id.
+    """
+    if not folder.is_dir():
+        raise DataError(f"The {what} should be in the folder '{folder}'; found no such folder.")
+    endings: dict[str, str] = {}
+    for place, below, names in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        prefix = Path(place).relative_to(folder).as_posix()
+        for name in names:
+            stem, ending = Path(name).stem, Path(name).suffix
+            if name.startswith(".") or ending.lower() not in SUFFIXES:
+                continue
+            sample = stem if prefix == "." else f"{prefix}/{stem}"
+            if sample in endings:
+                raise DataError(
+                    f"The {what} should be one file for each id; found '{folder / sample}{endings[sample]}' and "
+                    f"'{folder / sample}{ending}'. Remove one of them."
+                )
+            endings[sample] = ending
+    return endings
