@@ -86,8 +86,8 @@ def test_labels_are_what_was_rendered_and_holes_are_invalid(root: Path) -> None:
                 np.clip(0.03 * np.moveaxis(labels["principal_curvature"], -1, 0), -1, 1),
                 1 / 254,
             ),
-            ("edge_texture", np.clip(labels["edge_texture"] / 0.08, 0, 1)[None], 1e-3),
-            ("edge_occlusion", np.clip(labels["edge_occlusion"] / 0.00625, 0, 1)[None], 2e-3),
+            ("edge_texture", np.clip(labels["edge_texture"] / 0.2, 0, 1)[None], 1e-3),
+            ("edge_occlusion", np.clip(labels["edge_occlusion"] / 0.02, 0, 1)[None], 2e-3),
             ("keypoints2d", np.clip(labels["keypoints2d"] / 0.005, 0, 1)[None], 2e-3),
         ):
             kept = torch.broadcast_to(
