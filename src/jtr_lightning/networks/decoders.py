@@ -118,18 +118,19 @@ class FPN(Decoder):
     """Feature pyramid: quick, predicts at a quarter of the resolution.
 
     Args:
-        width: Channels of its output, a multiple of 32 (of its GroupNorm); the pyramid has twice as many.
+        width: Channels of its output, a multiple of 64; the pyramid has twice as many.
 
     Raises:
-        ConfigError: ``width`` is no multiple of 32.
+        ConfigError: ``width`` is no multiple of 64.
     """
 
     stride = 4
 
     def __init__(self, width: int = 128) -> None:
         super().__init__(width)
-        if width % 32:
-            raise ConfigError(f"The width of FPN should be a multiple of 32; found {width}.")
+        # Its GroupNorm has 32 groups; with one channel in each, a 1x1 map would have nothing to normalise over.
+        if width % 64:
+            raise ConfigError(f"The width of FPN should be a multiple of 64; found {width}.")
 
     def make(self, encoder_channels: Sequence[int]) -> nn.Module:
         from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
