@@ -12,11 +12,11 @@ from jtr_lightning.data.rooms.layouts import Layout, Room, RoomRecord, encode_no
 
 
 class FolderLayout(Layout):
-    """``image``, ``segmentation``, ``depth``, ``normals`` with ``<id>.png``; ``splits.csv`` and ``labels.csv``."""
+    """``images``, ``segmentation``, ``depth``, ``normals`` with ``<id>.png``; ``splits.csv`` and ``labels.csv``."""
 
     name = "folder"
     coding: ClassVar[Mapping[str, str]] = {
-        "image": "8-bit RGB",
+        "images": "8-bit RGB",
         "segmentation": "8-bit class id",
         "depth": "16-bit millimetres; 0 is undefined",
         "normals": "8-bit RGB, 127.5 * (n + 1), x right, y down, z into the scene; (128, 128, 128) is undefined",
@@ -27,7 +27,7 @@ class FolderLayout(Layout):
     def write_room(self, folder: Path, room: Room, labels: dict[str, Any]) -> None:
         millimetres = np.clip(np.rint(1000 * np.nan_to_num(labels["depth_zbuffer"])), 0, 65535)
         files = {
-            "image": labels["image"],
+            "images": labels["image"],
             "segmentation": labels["segmentation"],
             "depth": millimetres.astype(np.uint16),
             "normals": encode_normal(labels["normal"]),
