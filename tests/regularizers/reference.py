@@ -46,7 +46,9 @@ class LoopJTR(JTR):
             )
             for b in range(len(batches[0]))
         ]
-        distance, autoencoder_distance, reconstruction = (torch.stack(t).mean() for t in zip(*terms))
+        distance, autoencoder_distance, reconstruction = (
+            torch.stack(t).mean() for t in zip(*terms, strict=True)
+        )
         return {
             "jtr/distance": self.distance_weight * ramp * distance,
             "jtr/autoencoder_distance": self.autoencoder_distance_weight * autoencoder_distance,

@@ -71,7 +71,9 @@ def test_nearest_labels_have_no_bias_against_the_image() -> None:
     batch, tasks = coordinate_batch(64)
     view, geometry = ViewMaker(photometric=COLOURS_KEPT)(batch, tasks)
     difference = (view.image[:, :2] * W - view.labels["place"])[geometry.zoom > 1]
-    assert abs(float(difference.mean())) < 0.03  # a pixel's corner in place of its centre would give about 0.2
+    assert (
+        abs(float(difference.mean())) < 0.03
+    )  # a pixel's corner in place of its centre would give about 0.2
 
 
 def test_the_crop_is_one_over_zoom_large_inside_the_image_and_different_for_each_sample() -> None:
