@@ -159,26 +159,34 @@ KILLED = """
 import sys
 from pathlib import Path
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
-make_rooms(Path(sys.argv[1]), RoomsSpec(train=100000, val=2, test=2, height=24, width=32), workers=1, progress=False)
+if __name__ == "__main__":
+    make_rooms(Path(sys.argv[1]), RoomsSpec(100000, 2, 2, height=24, width=32), workers=2, progress=False)
 """
 
 
-def test_a_killed_generation_is_not_taken_for_whole(tmp_path: Path, small: Path) -> None:
+def written_rooms(parent: Path) -> int:
+    return len(list(parent.glob(".rooms.unfinished-*/*/rgb/*.png")))
+
+
+def test_a_killed_generation_ends_its_workers_and_is_not_taken_for_whole(tmp_path: Path, small: Path) -> None:
     target = tmp_path / "rooms"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(target)])
-    unfinished = tmp_path / ".rooms.unfinished"
     deadline = time.monotonic() + 60
-    while not list(unfinished.glob("*/rgb/*.png")):
+    while not written_rooms(tmp_path):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert unfinished.exists()
     assert not target.exists()
+    before = -1
+    while (now := written_rooms(tmp_path)) != before:  # the workers notice and stop
+        assert time.monotonic() < deadline
+        before = now
+        time.sleep(0.5)
     make_rooms(target, SMALL, workers=1, progress=False)
     assert contents(target) == contents(small)
-    assert not unfinished.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".rooms.lock", "rooms"]
 
 
 def test_processes_that_want_the_same_rooms_share_one_generation(tmp_path: Path, small: Path) -> None:
@@ -211,6 +219,7 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "rooms").mkdir()
     make_rooms(tmp_path / "rooms", RoomsSpec(1, 1, 1, 16, 16), workers=1, progress=False)
     assert (tmp_path / "rooms" / "rooms.json").exists()
+    assert (tmp_path / "rooms").stat().st_mode & 0o055 == 0o055
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

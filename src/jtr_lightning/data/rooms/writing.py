@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 
@@ -168,8 +170,13 @@ def make_rooms(
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if is_complete(folder, spec, layout):
                 return folder
-            unfinished = folder.parent / f".{folder.name}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed; we hold its lock
+            prefix = f".{folder.name}.unfinished-"
+            for (
+                left
+            ) in folder.parent.iterdir():  # by a process that was killed: whoever is alive holds the lock
+                if left.name.startswith(prefix):
+                    shutil.rmtree(left, ignore_errors=True)
+            unfinished = folder.parent / f"{prefix}{uuid4().hex}"
             try:
                 _write(unfinished, spec, layout, workers, progress, start_method)
                 unfinished.replace(folder)
@@ -209,10 +216,22 @@ def _write(
         records = list(bar(map(make, rooms)))
     else:
         context = get_context(start_method)
-        with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
             records = list(bar(pool.map(make, rooms, chunksize=4)))
     layout.write_index(folder, records)
     (folder / INFO_FILE).write_text(json.dumps(describe(spec, layout), indent=2) + "\n", encoding="utf-8")
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(0)  # its threads do not survive a fork, and would fight over the cores
+    parent = parent_process()
+    if parent is not None:
+
+        def end_with_parent() -> None:
+            parent.join()
+            os._exit(1)  # the parent was killed: nobody is left to wait for this worker
+
+        threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _make_room(folder: Path, spec: RoomsSpec, layout: Layout, room: Room) -> RoomRecord:
