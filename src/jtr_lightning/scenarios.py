@@ -71,10 +71,19 @@ class Scenario(Described, ABC):
             bool ``[N, K]``.
 
         Raises:
-            ConfigError: The scenario needs more tasks, or leaves a task without any label.
+            ConfigError: The scenario needs more tasks, draws something else than bool ``[N, K]``, or leaves a task
+                without any label; or the seed is negative.
         """
+        if seed < 0:
+            raise ConfigError(f"Parameter `seed` should be at least 0; found {seed}.")
         rng = np.random.default_rng([seed, zlib.crc32(type(self).__name__.encode())])
-        available = self.draw(table, rng) & table.on_disk
+        drawn = self.draw(table, rng)
+        if drawn.dtype != np.bool_ or drawn.shape != table.on_disk.shape:
+            raise ConfigError(
+                f"{type(self).__name__}.draw() should give bool {list(table.on_disk.shape)}, samples by tasks; found "
+                f"{drawn.dtype} {list(drawn.shape)}."
+            )
+        available = drawn & table.on_disk
         for k, task in enumerate(table.tasks):
             if not available[:, k].any():
                 exist = int(table.on_disk[:, k].sum())
@@ -122,14 +131,18 @@ class RandomLabels(Scenario):
 
 
 class HalfLabels(Scenario):
-    """Half of the tasks per sample: K/2, for an odd K its floor or ceiling with equal chance (but at least 1)."""
+    """Half of the tasks per sample: K/2, for an odd K its floor or ceiling with equal chance (but at least 1).
+
+    Every task is used where that is possible: a small set may leave one out by chance, and then another task of one
+    sample, which others have too, makes room for it.
+    """
 
     def draw(self, table: SampleTable, rng: np.random.Generator) -> BoolArray:
         k = self._require_tasks(table, 2)
         number = np.full(len(table.names), k // 2) + (
             rng.integers(0, 2, size=len(table.names)) if k % 2 else 0
         )
-        return _subsets(np.maximum(number, 1), k, rng)
+        return _use_every_task(_subsets(np.maximum(number, 1), k, rng), table.on_disk, rng)
 
 
 class FractionLabels(Scenario):
@@ -190,3 +203,19 @@ def _subsets(number: NDArray[np.int64], k: int, rng: np.random.Generator) -> Boo
     """For each sample a uniformly drawn subset of ``k`` tasks of the given size, bool ``[N, k]``."""
     ranks = rng.random((len(number), k)).argsort(axis=1).argsort(axis=1)
     return np.asarray(ranks < number[:, None])
+
+
+def _use_every_task(drawn: BoolArray, on_disk: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """Gives each task that was left out the place of one that is used at least twice, in a sample drawn by chance."""
+    drawn = drawn.copy()
+    for left_out in range(drawn.shape[1]):
+        used = drawn & on_disk
+        if used[:, left_out].any():
+            continue
+        # A place costs nothing where the label it was drawn for does not exist.
+        spare = drawn & (~on_disk | (used.sum(0) > 1))
+        places = np.argwhere(spare & on_disk[:, left_out, None])
+        if len(places):
+            sample, task = rng.choice(places)
+            drawn[sample, [task, left_out]] = drawn[sample, [left_out, task]]
+    return drawn

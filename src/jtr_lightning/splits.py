@@ -1,8 +1,10 @@
 """Files that say which sample has which label.
 
 Ours is a CSV that people can read and compare: a column ``id`` with the samples' names, then a 0/1 column for each
-task. Published splits (MTPSL, JTR) are ``torch.save`` files of ``{"labels_weights": float [N, K]}``, whose rows are
-the samples in the order of the dataset and whose columns are segmentation, depth and, for NYU-v2, normals.
+task. Further rows and columns may be there: one file serves every subset of a dataset and of its tasks.
+
+Published splits (MTPSL, JTR) are ``torch.save`` files of ``{"labels_weights": float [N, K]}``, whose rows are the
+samples in the order of the dataset and whose columns are segmentation, depth and, for NYU-v2, normals.
 """
 
 from __future__ import annotations
@@ -63,24 +65,14 @@ def write_split(
 
 
 def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        absent = [column for column in ("id", *tasks) if column not in header]
-        if absent:
-            raise DataError(
-                f"The label split '{path}' should have the columns {['id', *tasks]}; found {list(header)}, so "
-                f"{absent} are missing."
-            )
-        rows: dict[str, list[bool]] = {}
-        for row in reader:
-            values = [row[task] for task in tasks]
-            if row["id"] in rows or any(value not in ("0", "1") for value in values):
-                raise DataError(
-                    f"The label split '{path}' should have one row of 0 or 1 for each id; found {row} in line "
-                    f"{reader.line_num}{' (the id is there twice)' if row['id'] in rows else ''}."
-                )
-            rows[row["id"]] = [value == "1" for value in values]
+    try:
+        # -sig: spreadsheet programs put a byte order mark in front.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = _rows(csv.DictReader(file), path, tasks)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"The label split '{path}' should be a CSV in UTF-8; found other content: {error}."
+        ) from error
     missing = [name for name in names if name not in rows]
     if missing:
         raise DataError(
@@ -90,6 +82,29 @@ def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray
     return np.array([rows[name] for name in names], dtype=bool).reshape(len(names), len(tasks))
 
 
+def _rows(reader: csv.DictReader[str], path: Path, tasks: Sequence[str]) -> dict[str, list[bool]]:
+    header = list(reader.fieldnames or [])
+    wrong = [column for column in ("id", *tasks) if header.count(column) != 1]
+    if wrong:
+        raise DataError(
+            f"The label split '{path}' should have the columns {['id', *tasks]}, each once; found {header}, so {wrong} "
+            "are missing or doubled."
+        )
+    rows: dict[str, list[bool]] = {}
+    for row in reader:
+        values = [row[task] for task in tasks]
+        if row["id"] in rows or any(value not in ("0", "1") for value in values):
+            found = (
+                "the id a second time" if row["id"] in rows else str(dict(zip(tasks, values, strict=True)))
+            )
+            raise DataError(
+                f"The label split '{path}' should have one row of 0 or 1 for each id; found {found} in line "
+                f"{reader.line_num} (id '{row['id']}')."
+            )
+        rows[row["id"]] = [value == "1" for value in values]
+    return rows
+
+
 def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
     import pickle
 
@@ -97,7 +112,7 @@ def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> N
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise DataError(
             f"The label split '{path}' should be a torch file of plain tensors; it could not be read safely "
             f"({type(error).__name__}), and is not read in any other way because pickles can run code."
@@ -115,4 +130,6 @@ def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> N
             f"for the tasks {list(tasks)}; found {weights.shape[0]} rows and {weights.shape[1]} columns "
             f"{list(columns)}."
         )
-    return np.asarray(weights.numpy() != 0)[:, [columns.index(task) for task in tasks]]
+    if not ((weights == 0) | (weights == 1)).all():
+        raise DataError(f"The label split '{path}' should hold 0 and 1 alone; found other values.")
+    return np.asarray(weights.numpy() == 1)[:, [columns.index(task) for task in tasks]]
