@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +22,7 @@ from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import DenseRegression, Depth
+from jtr_lightning.testing import DataModuleContract
 from tests.toy import ToyNetwork
 
 H, W = 32, 40
@@ -36,6 +38,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cache")
     RoomsDataModule(root=root, **ROOMS).prepare_data()
     return root
+
+
+class TestContract(DataModuleContract):
+    """Three tasks by default; each test may ask for others."""
+
+    @pytest.fixture
+    def make(self, root: Path) -> Callable[..., RoomsDataModule]:
+        return lambda **changes: RoomsDataModule(root=root, **{"batch_size": 2, **ROOMS, **changes})
 
 
 def opened(root: Path, **kwargs: object) -> RoomsDataModule:

@@ -132,6 +132,12 @@ def test_bytes_do_not_depend_on_the_workers(small: Path, tmp_path: Path, start_m
     assert contents(other) == contents(small)
 
 
+def test_finished_rooms_need_no_lock(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may stand in a folder that cannot be written."""
+    monkeypatch.setattr("filelock.FileLock", None)
+    assert make_rooms(small, SMALL) == small
+
+
 def test_what_is_there_is_not_made_again(small: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in small.rglob("*")}
     assert make_rooms(small, SMALL, workers=1, progress=False) == small

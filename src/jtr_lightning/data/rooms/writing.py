@@ -165,17 +165,17 @@ def make_rooms(
 
     layout = TaskonomyLayout() if layout is None else layout
     folder = folder.expanduser().absolute()
+    if is_complete(folder, spec, layout):  # needs no lock: a folder appears as a whole, and may be read-only
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if is_complete(folder, spec, layout):
                 return folder
             prefix = f".{folder.name}.unfinished-"
-            for (
-                left
-            ) in folder.parent.iterdir():  # by a process that was killed: whoever is alive holds the lock
-                if left.name.startswith(prefix):
-                    shutil.rmtree(left, ignore_errors=True)
+            # What a killed process left behind: whoever is alive holds the lock.
+            for left in filter(lambda path: path.name.startswith(prefix), folder.parent.iterdir()):
+                shutil.rmtree(left, ignore_errors=True)
             unfinished = folder.parent / f"{prefix}{uuid4().hex}"
             try:
                 _write(unfinished, spec, layout, workers, progress, start_method)
