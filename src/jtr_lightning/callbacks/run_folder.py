@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -82,6 +83,15 @@ class RunFolder(L.Callback):
         self.path = path
         self.monitor = monitor
         self.best: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, for a training that goes on in the same folder."""
+        return {"folder": str(self.path.absolute()), "best": dict(self.best)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # In another folder neither this nor ModelCheckpoint knows the earlier epochs: their best.ckpt is not there.
+        if state_dict["folder"] == str(self.path.absolute()):
+            self.best = dict(state_dict["best"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compares this epoch with the best so far."""

@@ -49,11 +49,15 @@ def run(arguments: list[str]) -> None:
     command_line(arguments)
 
 
-def command_line(arguments: Sequence[str]) -> CommandLine:
+def command_line(
+    arguments: Sequence[str], folder: Path | None = None, callbacks: Sequence[L.Callback] = ()
+) -> CommandLine:
     """Runs a subcommand and returns what it was run with.
 
     Args:
         arguments: The subcommand's name and what follows it.
+        folder: The run folder of a training, in place of a new one.
+        callbacks: More callbacks for the trainer.
 
     Returns:
         The command line, with ``trainer``, ``model``, ``datamodule``, ``metrics`` and ``folder``.
@@ -63,7 +67,7 @@ def command_line(arguments: Sequence[str]) -> CommandLine:
     """
     _find_parts()
     with quiet(), _mistakes_as_user_errors():
-        return CommandLine(_with_config_of_run(list(arguments)))
+        return CommandLine(_with_config_of_run(list(arguments)), folder, callbacks)
 
 
 class CommandLine(LightningCLI):
@@ -71,6 +75,8 @@ class CommandLine(LightningCLI):
 
     Args:
         arguments: The subcommand's name and what follows it.
+        folder: The run folder of a training, in place of a new one.
+        callbacks: More callbacks for the trainer.
 
     Attributes:
         folder: The run folder; None where nothing is kept (``fast_dev_run``).
@@ -80,10 +86,14 @@ class CommandLine(LightningCLI):
     folder: Path | None
     metrics: dict[str, float]
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(
+        self, arguments: list[str], folder: Path | None = None, callbacks: Sequence[L.Callback] = ()
+    ) -> None:
         configs = option(arguments, "--config", "-c")
         self.default_name = Path(configs[-1]).stem if configs else "run"
         self.folder = None
+        self.given_folder = folder
+        self.more_callbacks = list(callbacks)
         self.metrics = {}
         strict = {"exit_on_error": False}
         super().__init__(
@@ -146,6 +156,7 @@ class CommandLine(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        callbacks.extend(self.more_callbacks)
         training = self.subcommand == "fit"
         if not training:
             self.save_config_callback = None
@@ -168,6 +179,9 @@ class CommandLine(LightningCLI):
         known = None if self.subcommand == "fit" else run_of_checkpoint(checkpoint)
         if known is not None:
             return known
+        if self.given_folder is not None:
+            self.given_folder.mkdir(parents=True, exist_ok=True)
+            return self.given_folder
         name = self._get(self.config, "name") or self.default_name
         root = self._get(self.config, "runs")
         # Other ranks never write; Lightning tells them the folder of rank 0.
