@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.described import Described
+from jtr_lightning.tasks.rendering import Legend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +131,10 @@ class Task(Described, ABC):
         Returns:
             RGB uint8 ``[B, 3, H, W]``; invalid pixels are dark grey.
         """
+
+    def legend(self) -> Legend:
+        """What the colours of ``render`` mean; nothing by default."""
+        return Legend()
 
     # What geometry does to the *values*; moving the pixels is the caller's.
 

@@ -174,6 +174,9 @@ class Segmentation(DenseTask):
         colours = torch.tensor([*self.palette, rendering.INVALID], dtype=torch.uint8, device=target.device)
         return colours[target].movedim(-1, 1)
 
+    def legend(self) -> rendering.Legend:
+        return rendering.Legend(dict(zip(self.class_names, self.palette, strict=True)))
+
     @property
     def joint_channels(self) -> int:
         return self.channels
@@ -292,6 +295,11 @@ class DenseRegression(DenseTask):
             return rendering.as_rgb(torch.cat([scaled, blue], 1)[:, :3], self.valid(target))
         return rendering.colour_map(scaled[:, 0], self.valid(target)[:, 0])
 
+    def legend(self) -> rendering.Legend:
+        return rendering.Legend(
+            scale=(self.low, self.high) if self.channels not in (2, 3) else None, unit=self.unit
+        )
+
     @property
     def joint_channels(self) -> int:
         return self.channels
@@ -374,6 +382,9 @@ class Depth(DenseTask):
         near, far = self.display_range
         return rendering.colour_map((target[:, 0] - near) / (far - near), self.valid(target)[:, 0])
 
+    def legend(self) -> rendering.Legend:
+        return rendering.Legend(scale=self.display_range, unit=self.unit)
+
     @property
     def joint_channels(self) -> int:
         return 1
@@ -443,6 +454,10 @@ class Normals(DenseTask):
 
     def render(self, target: Tensor) -> Tensor:
         return rendering.as_rgb((target + 1) / 2, self.valid(target))
+
+    def legend(self) -> rendering.Legend:
+        axes = {"+x (right)": (255, 128, 128), "+y": (128, 255, 128), "+z": (128, 128, 255)}
+        return rendering.Legend({**axes, "-x (left)": (0, 128, 128)})
 
     @property
     def joint_channels(self) -> int:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 INVALID = (64, 64, 64)
 """RGB of a pixel without a value: dark grey, which no colour map here contains."""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the colours of a task's pictures mean: named colours, or a scale from one value to another, or neither.
+
+    Attributes:
+        colours: Name to RGB in 0..255.
+        scale: The values of the first and last colour of ``colour_map``.
+        unit: Unit of the scale.
+    """
+
+    colours: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    scale: tuple[float, float] | None = None
+    unit: str = ""
 
 
 def distinct_colours(number: int) -> list[list[int]]:

@@ -1,0 +1,240 @@
+"""Pictures of a batch: each image with every task's label and prediction side by side, headed and with legends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from jtr_lightning.batch import Batch
+from jtr_lightning.tasks import Task
+from jtr_lightning.tasks.rendering import INVALID, Legend, colour_map
+
+INK = (32, 36, 44)
+PALE = (118, 124, 134)
+PAPER = (255, 255, 255)
+CARD = (238, 240, 243)
+HATCH = (104, 104, 104)
+CELL = 160
+"""Smallest height of a cell in pixels; smaller images are enlarged by a whole factor."""
+GAP = 6
+MARGIN = 16
+GROUP_GAP = 18
+HEADER = 46
+SWATCH = 13
+
+
+def panels(
+    batch: Batch,
+    predictions: Mapping[str, Tensor],
+    tasks: Mapping[str, Task],
+    names: Sequence[str] = (),
+    title: str = "",
+) -> Image.Image:
+    """Draws a row for each sample: the image, then each task's label and prediction.
+
+    A label that the sample does not have is a grey card that says so. Pixels without a valid label are dark and
+    hatched. Legends below name the classes and give the colours' values in the task's unit.
+
+    Args:
+        batch: The samples, at least one.
+        predictions: Task name to prediction ``[B, C, ...]``, of the batch.
+        tasks: Task name to task.
+        names: A name for each sample, written over its image.
+        title: Written over everything.
+
+    Returns:
+        The picture.
+    """
+    height, width = batch.size
+    factor = max(1, -(-CELL // height))
+    cell = (width * factor, height * factor)
+    sheet = _Sheet(cell, [1] + [2] * len(tasks), len(batch), title)
+    sheet.head(0, "image")
+    images = (batch.image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    for row in range(len(batch)):
+        sheet.paste(row, 0, 0, _enlarged(images[row], cell))
+        if names:
+            sheet.caption(row, names[row])
+    for group, (name, task) in enumerate(tasks.items(), start=1):
+        sheet.head(group, name, task.legend().unit, ("label", "prediction"))
+        for row, (label, prediction) in enumerate(_cells(task, name, batch, predictions, cell)):
+            sheet.paste(row, group, 0, label)
+            sheet.paste(row, group, 1, prediction)
+    return sheet.with_legends({name: task.legend() for name, task in tasks.items()})
+
+
+def _cells(
+    task: Task, name: str, batch: Batch, predictions: Mapping[str, Tensor], cell: tuple[int, int]
+) -> list[tuple[Image.Image, Image.Image]]:
+    """Label and prediction of each sample."""
+    target = batch.labels[name].detach().cpu()
+    labels = task.render(target)
+    drawn = task.render(task.decode(predictions[name].detach().float().cpu()))
+    valid = task.valid(target)
+    cells = []
+    for row, available in enumerate(batch.labelled(name).tolist()):
+        if not available:
+            label = _no_label(cell)
+        elif task.dense:
+            label = _hatched(_enlarged(labels[row], cell), _enlarged(valid[row].to(torch.uint8) * 255, cell))
+        else:
+            label = _centred(labels[row], cell)
+        prediction = _enlarged(drawn[row], cell) if task.dense else _centred(drawn[row], cell)
+        cells.append((label, prediction))
+    return cells
+
+
+class _Sheet:
+    """A grid of cells in groups of columns, with headers."""
+
+    def __init__(self, cell: tuple[int, int], groups: Sequence[int], rows: int, title: str) -> None:
+        self.cell = cell
+        self.groups = groups
+        self.top = MARGIN + (34 if title else 0) + HEADER
+        width = self._x(len(groups) - 1, groups[-1] - 1) + cell[0] + MARGIN
+        self.height = self.top + rows * (cell[1] + GAP)
+        self.image = Image.new("RGB", (width, self.height), PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+        self.draw.text((MARGIN, MARGIN - 2), title, INK, _font(20))
+
+    def _x(self, group: int, column: int) -> int:
+        before = sum(self.groups[:group]) + column
+        return MARGIN + before * (self.cell[0] + GAP) + group * (GROUP_GAP - GAP)
+
+    def head(self, group: int, name: str, unit: str = "", columns: Sequence[str] = ()) -> None:
+        x, y = self._x(group, 0), self.top - HEADER
+        right = self._x(group, self.groups[group] - 1) + self.cell[0]
+        self.draw.text((x, y), name, INK, _font(16))
+        if unit:
+            self.draw.text(
+                (x + self.draw.textlength(name + "  ", _font(16)), y + 2), f"in {unit}", PALE, _font(13)
+            )
+        for i, text in enumerate(columns):
+            self.draw.text((self._x(group, i), y + 22), text, PALE, _font(13))
+        self.draw.line((x, self.top - 4, right - 1, self.top - 4), INK, 1)
+
+    def paste(self, row: int, group: int, column: int, picture: Image.Image) -> None:
+        self.image.paste(picture, (self._x(group, column), self.top + row * (self.cell[1] + GAP)))
+
+    def caption(self, row: int, text: str) -> None:
+        """A sample's name in the lower left corner of its image, its end where it is too long."""
+        font = _font(11)
+        while text and self.draw.textlength(text, font) > self.cell[0] - 10:
+            text = "…" + text[2:]
+        x, bottom = self._x(0, 0), self.top + row * (self.cell[1] + GAP) + self.cell[1]
+        self.draw.rectangle((x, bottom - 17, x + self.draw.textlength(text, font) + 9, bottom - 1), INK)
+        self.draw.text((x + 4, bottom - 16), text, PAPER, font)
+
+    def with_legends(self, legends: Mapping[str, Legend]) -> Image.Image:
+        """The sheet with a line of legends for each task that has one, and for the marks of missing labels."""
+        strips = [
+            _legend_strip(name, legend, self.image.width)
+            for name, legend in legends.items()
+            if legend.colours or legend.scale
+        ]
+        strips.append(_marks_strip(self.image.width))
+        height = self.height + 12 + sum(strip.height for strip in strips) + MARGIN // 2
+        whole = Image.new("RGB", (self.image.width, height), PAPER)
+        whole.paste(self.image)
+        y = self.height + 12
+        for strip in strips:
+            whole.paste(strip, (0, y))
+            y += strip.height
+        return whole
+
+
+class _Strip:
+    """A line of legend that wraps."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self.width = width
+        self.left = MARGIN + 120
+        self.x, self.y = self.left, 4
+        self.image = Image.new("RGB", (width, 600), PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+        self.draw.text((MARGIN, self.y - 1), name, INK, _font(14))
+
+    def swatch(self, text: str, picture: Image.Image) -> None:
+        length = picture.width + 6 + round(self.draw.textlength(text, _font(13))) + 16
+        if self.x + length > self.width - MARGIN and self.x > self.left:
+            self.x, self.y = self.left, self.y + SWATCH + 8
+        self.image.paste(picture, (self.x, self.y + 2))
+        self.draw.text((self.x + picture.width + 6, self.y), text, INK, _font(13))
+        self.x += length
+
+    def done(self) -> Image.Image:
+        return self.image.crop((0, 0, self.width, self.y + SWATCH + 10))
+
+
+def _legend_strip(name: str, legend: Legend, width: int) -> Image.Image:
+    strip = _Strip(name, width)
+    for text, colour in legend.colours.items():
+        strip.swatch(text, Image.new("RGB", (SWATCH, SWATCH), (colour[0], colour[1], colour[2])))
+    if legend.scale is not None:
+        low, high = legend.scale
+        ramp = torch.linspace(0, 1, 220).expand(1, SWATCH, 220)
+        strip.draw.text((strip.x, strip.y), f"{low:g}", INK, _font(13))
+        strip.x += round(strip.draw.textlength(f"{low:g}", _font(13))) + 6
+        strip.swatch(
+            f"{high:g} {legend.unit}", _picture(colour_map(ramp, torch.ones_like(ramp, dtype=torch.bool))[0])
+        )
+    return strip.done()
+
+
+def _marks_strip(width: int) -> Image.Image:
+    strip = _Strip("labels", width)
+    size = (3 * SWATCH, SWATCH)
+    strip.swatch("no label for this task", Image.new("RGB", size, CARD))
+    dark = Image.new("RGB", size, INVALID)
+    strip.swatch("no valid label at this pixel", _hatched(dark, Image.new("L", size, 0)))
+    return strip.done()
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """uint8 ``[1 or 3, H, W]`` as a picture."""
+    if pixels.shape[0] == 1:
+        return Image.fromarray(pixels[0].contiguous().numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _enlarged(pixels: Tensor, cell: tuple[int, int]) -> Image.Image:
+    return _picture(pixels).resize(cell, Image.Resampling.NEAREST)
+
+
+def _centred(pixels: Tensor, cell: tuple[int, int]) -> Image.Image:
+    """A card in the middle of a cell, enlarged as far as it fits."""
+    card = _picture(pixels)
+    factor = min(cell[0] / card.width, cell[1] / card.height)
+    card = card.resize((round(card.width * factor), round(card.height * factor)), Image.Resampling.BICUBIC)
+    whole = Image.new("RGB", cell, PAPER)
+    whole.paste(card, ((cell[0] - card.width) // 2, (cell[1] - card.height) // 2))
+    ImageDraw.Draw(whole).rectangle((0, 0, cell[0] - 1, cell[1] - 1), outline=CARD)
+    return whole
+
+
+def _no_label(cell: tuple[int, int]) -> Image.Image:
+    card = Image.new("RGB", cell, CARD)
+    ImageDraw.Draw(card).text((cell[0] / 2, cell[1] / 2), "no label", PALE, _font(15), anchor="mm")
+    return card
+
+
+def _hatched(picture: Image.Image, valid: Image.Image) -> Image.Image:
+    """Diagonal lines over the pixels that are not valid."""
+    lines = Image.new("L", picture.size, 0)
+    draw = ImageDraw.Draw(lines)
+    width, height = picture.size
+    for start in range(-height, width, 7):
+        draw.line((start, height, start + height, 0), 255, 2)
+    invalid = valid.point([255] + [0] * 255)
+    mask = Image.new("L", picture.size, 0)
+    mask.paste(lines, mask=invalid)
+    hatched = picture.copy()
+    hatched.paste(HATCH, mask=mask)
+    return hatched
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
