@@ -28,6 +28,7 @@ from jtr_lightning.callbacks.run_folder import (
     new_run_folder,
     run_of_checkpoint,
 )
+from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.cli.configs import forget_replaced_classes, option
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
@@ -105,7 +106,7 @@ class CommandLine(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 10},
+            trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
             parser_kwargs={**strict, **{name: dict(strict) for name in self.subcommands()}},
             args=forget_replaced_classes(arguments),
         )
@@ -160,6 +161,8 @@ class CommandLine(LightningCLI):
         training = self.subcommand == "fit"
         if not training:
             self.save_config_callback = None
+        if training:
+            callbacks.append(TrainingSummary())
         if not config["fast_dev_run"]:
             self.folder = self._run_folder()
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
