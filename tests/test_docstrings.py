@@ -20,7 +20,7 @@ def public_objects():
                 yield f"{info.name}.{name}", value
             if inspect.isclass(value):
                 for method_name, method in vars(value).items():
-                    if not method_name.startswith("_") and inspect.isfunction(method):
+                    if not method_name.startswith(("_", "test_")) and inspect.isfunction(method):
                         yield f"{info.name}.{name}.{method_name}", getattr(value, method_name)
 
 

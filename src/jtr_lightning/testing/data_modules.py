@@ -48,6 +48,7 @@ class DataModuleContract:
         )
 
     def datasets(self, data: PartialLabelDataModule) -> dict[Split, PartialLabelDataset]:
+        """The dataset of every split."""
         return {split: data.dataset(split) for split in self.splits}
 
     def test_every_sample_is_what_its_tasks_take(self, make: Make) -> None:
