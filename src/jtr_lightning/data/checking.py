@@ -385,7 +385,7 @@ def _overall_notes(facts: SplitFacts, data: PartialLabelDataModule) -> list[str]
         names = class_names(data.tasks[name])
         absent = [names[c] for c in np.flatnonzero(label.classes == 0)]
         if absent:
-            notes.append(f"Task '{name}': no pixel has the class {', '.join(absent)}.")
+            notes.append(f"Task '{name}': the class {', '.join(map(str, absent))} never occurs.")
     return notes
 
 

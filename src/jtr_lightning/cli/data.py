@@ -1,0 +1,49 @@
+"""``jtr data make | check | split``: what is done to a dataset outside of training."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from jtr_lightning.cli.main import EXIT_USAGE
+from jtr_lightning.errors import ConfigError, did_you_mean
+
+_ACTIONS = {
+    "make": ("jtr_lightning.cli.data_make", "generate a dataset, in any of the supported layouts"),
+    "check": ("jtr_lightning.cli.data_check", "read every file before any training and say what is wrong"),
+    "split": ("jtr_lightning.cli.data_split", "draw which sample may use which label, and write it as CSV"),
+}
+
+
+def run(arguments: list[str]) -> int | None:
+    """Runs one action.
+
+    Args:
+        arguments: The action and its options.
+
+    Returns:
+        The exit code, or None for 0.
+
+    Raises:
+        UserError: Something in the arguments or the data does not fit.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return None if arguments else EXIT_USAGE
+    action, *rest = arguments
+    if action not in _ACTIONS:
+        raise ConfigError(f"jtr data has no action '{action}': {did_you_mean(action, _ACTIONS)}")
+    code: int | None = import_module(_ACTIONS[action][0]).run(rest)
+    return code
+
+
+def _help() -> str:
+    return "\n".join(
+        [
+            "usage: jtr data [-h] {make,check,split} ...",
+            "",
+            "actions:",
+            *(f"  {name:<6} {summary}" for name, (_, summary) in _ACTIONS.items()),
+            "",
+            "'jtr data ACTION --help' explains one of them.",
+        ]
+    )

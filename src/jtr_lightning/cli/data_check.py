@@ -1,0 +1,174 @@
+"""``jtr data check``: what a dataset holds and what is wrong with it, before any training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from jsonargparse import ArgumentParser
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.markup import escape
+from rich.table import Table
+
+from jtr_lightning.cli.console import console
+from jtr_lightning.cli.data_options import USAGE, parse_with_dataset, usable_cores
+from jtr_lightning.cli.main import EXIT_USER_ERROR
+from jtr_lightning.data.base import PartialLabelDataModule, Split
+from jtr_lightning.data.checking import LabelFacts, SplitFacts, check, class_names
+from jtr_lightning.data.contact_sheet import choose, contact_sheet
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.tasks import Task
+
+_LISTED = 30  # problems or notes of one split that are printed
+_COMBINATIONS = 16
+_BAR = 30
+
+
+def run(arguments: list[str]) -> int | None:
+    """Checks a dataset.
+
+    Args:
+        arguments: The options.
+
+    Returns:
+        1 where something is wrong with the data, else None.
+
+    Raises:
+        UserError: An argument does not fit.
+    """
+    parser = ArgumentParser(
+        prog="jtr data check",
+        description="Reads every image and label, and says what is there and what is wrong. " + USAGE,
+        exit_on_error=False,
+    )
+    splits = get_args(Split)
+    parser.add_argument("--splits", nargs="+", default=list(splits), help=f"Which of {', '.join(splits)}.")
+    parser.add_argument(
+        "--limit",
+        type=int | None,
+        default=None,
+        help="Read at most this many samples of a split, evenly spaced.",
+    )
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="Processes that read.")
+    parser.add_argument(
+        "--sheet", default="contact_sheet.png", help="Where the picture of some samples goes; '' for none."
+    )
+    parser.add_argument("--rows", type=int, default=8, help="Samples in that picture.")
+    given, data = parse_with_dataset(parser, arguments)
+    for split in given.splits:
+        if split not in splits:
+            raise ConfigError(f"Parameter `splits` should be among {list(splits)}; found '{split}'.")
+    for name, least in (("limit", 1), ("rows", 1), ("workers", 0)):
+        if given[name] is not None and given[name] < least:
+            raise ConfigError(f"Parameter `{name}` should be at least {least}; found {given[name]}.")
+    report = check(data, given.splits, given.limit, given.workers)
+    out = console()
+    for split, facts in report.items():
+        _print_split(out, split, facts, data.tasks)
+    if given.sheet:
+        _write_sheet(out, Path(given.sheet), report, data, given.rows)
+    wrong = sum(len(facts.problems) for facts in report.values())
+    out.print(f"{wrong} problem{'' if wrong == 1 else 's'} found." if wrong else "Nothing is wrong.")
+    return EXIT_USER_ERROR if wrong else None
+
+
+def _print_split(out: Console, split: str, facts: SplitFacts, tasks: Mapping[str, Task]) -> None:
+    number = len(facts.on_disk)
+    out.rule(f"{split}: {number} samples", align="left", style="dim")
+    if facts.same_as is not None:
+        out.print(f"The same samples as {facts.same_as}.")
+    elif facts.source is not None:
+        if facts.read < number:
+            out.print(f"{facts.read} of them were read.")
+        out.print(_file_table(facts, tasks))
+        out.print(_value_table(facts))
+        out.print(_joint_table(facts, tasks))
+        for name, label in facts.labels.items():
+            if label.classes is not None:
+                out.print(_class_table(name, tasks[name], label))
+    for title, style, lines in (("Note", "yellow", facts.notes), ("Wrong", "bold red", facts.problems)):
+        for line in lines[:_LISTED]:
+            out.print(f"[{style}]{title}:[/] {escape(line)}", soft_wrap=True)
+        if len(lines) > _LISTED:
+            out.print(f"[{style}]{title}:[/] {len(lines) - _LISTED} more of these.")
+
+
+def _counts(counter: Counter[tuple[int, ...]]) -> str:
+    """Sizes and how many have each, such as ``288x384 (795)``."""
+    shown = [f"{'x'.join(map(str, key)) or 'one value'} ({number})" for key, number in counter.most_common(4)]
+    return ", ".join(shown) + (f" and {len(counter) - 4} more" if len(counter) > 4 else "") or "none"
+
+
+def _table(title: str, *columns: str, justify: JustifyMethod = "right") -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify=justify if i else "left")
+    return table
+
+
+def _file_table(facts: SplitFacts, tasks: Mapping[str, Task]) -> Table:
+    """What was read, as the files hold it."""
+    table = _table("Files", "", "labels on disk", "read", "size (how many)", "dtype", justify="left")
+    table.add_row("image", "", str(facts.images.total()), _counts(facts.images), "uint8")
+    for k, name in enumerate(tasks):
+        label = facts.labels.get(name, LabelFacts())
+        on_disk = str(int(facts.on_disk[:, k].sum()))
+        table.add_row(
+            escape(name), on_disk, str(label.number), _counts(label.shapes), ", ".join(label.dtypes)
+        )
+    return table
+
+
+def _value_table(facts: SplitFacts) -> Table:
+    """The valid values of all labels; what has classes has no mean."""
+    table = _table("Values", "task", "invalid", "min", "max", "mean", "std")
+    for name, label in facts.labels.items():
+        moments = ("", "") if label.classes is not None else (f"{label.mean:.4g}", f"{label.std:.4g}")
+        ends = (f"{label.low:.4g}", f"{label.high:.4g}") if label.values else ("", "")
+        table.add_row(escape(name), f"{label.invalid / max(label.places, 1):.1%}", *ends, *moments)
+    return table
+
+
+def _joint_table(facts: SplitFacts, tasks: Mapping[str, Task]) -> Table:
+    table = _table("Samples by the labels they have", "samples", *map(escape, tasks), justify="center")
+    rows = facts.joint_table()
+    for pattern, number in rows[:_COMBINATIONS]:
+        table.add_row(str(number), *("yes" if exists else "-" for exists in pattern))
+    if len(rows) > _COMBINATIONS:
+        rest = sum(number for _, number in rows[_COMBINATIONS:])
+        table.add_row(str(rest), *["..."] * len(tasks))
+    return table
+
+
+def _class_table(name: str, task: Task, label: LabelFacts) -> Table:
+    table = _table(f"Classes of {escape(name)}", "class", "share", "", justify="left")
+    counts: Sequence[int] = [] if label.classes is None else label.classes.tolist()
+    total, largest = max(sum(counts), 1), max([*counts, 1])
+    for class_name, count in zip(map(str, class_names(task)), counts, strict=True):
+        table.add_row(escape(class_name), f"{count / total:7.2%}", "#" * round(_BAR * count / largest))
+    return table
+
+
+def _write_sheet(
+    out: Console,
+    path: Path,
+    report: Mapping[Split, SplitFacts],
+    data: PartialLabelDataModule,
+    rows: int,
+) -> None:
+    opened: Iterable[SplitFacts] = (facts for facts in report.values() if facts.source is not None)
+    facts = next(iter(opened), None)
+    if facts is None or facts.source is None:
+        return
+    sheet = contact_sheet(facts.source, data.tasks, facts.on_disk, choose(facts.on_disk, rows))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Parameter `sheet` should be a picture that can be written; found '{path}': {error}."
+        ) from error
+    out.print(f"Contact sheet: {escape(str(path))}", soft_wrap=True)

@@ -1,0 +1,170 @@
+"""How ``jtr data`` is told which dataset is meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from jtr_lightning.cli.configs import option
+from jtr_lightning.cli.messages import sentence
+from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.errors import ConfigError, did_you_mean
+
+USAGE = (
+    "Which dataset: ROOT --dataset NAME, or --config FILE with the `data` of a training; --data.PARAMETER VALUE sets "
+    "any parameter of its data module, and --data.help NAME lists them."
+)
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A dataset that has a name on the command line.
+
+    Attributes:
+        class_path: Its data module.
+        look: What the files in its folder tell of the data module's parameters.
+    """
+
+    class_path: str
+    look: Callable[[Path], dict[str, Any]] = lambda _: {}
+
+
+def _rooms(root: Path) -> dict[str, Any]:
+    from jtr_lightning.data.rooms.writing import INFO_FILE
+
+    try:
+        info = json.loads((root / INFO_FILE).read_text(encoding="utf-8"))
+        numbers = {f"num_{split}": info[split] for split in ("train", "val", "test")}
+        return {**numbers, "size": [info["height"], info["width"]], "rooms_seed": info["seed"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # the data module says what is wrong
+
+
+DATASETS = {
+    "nyuv2": KnownDataset("jtr_lightning.data.nyuv2.NYUv2DataModule"),
+    "cityscapes": KnownDataset("jtr_lightning.data.cityscapes.CityscapesDataModule"),
+    "taskonomy": KnownDataset("jtr_lightning.data.taskonomy.TaskonomyDataModule"),
+    "folder": KnownDataset("jtr_lightning.data.folder.FolderDataModule"),
+    "rooms": KnownDataset("jtr_lightning.data.rooms.datamodule.RoomsDataModule", _rooms),
+}
+
+
+def names_a_dataset(arguments: Sequence[str]) -> bool:
+    """Whether the arguments say which dataset is meant."""
+    return bool(arguments and not arguments[0].startswith("-")) or bool(
+        option(arguments, "--dataset", "--config", "-c", "--data", "--data.root")
+    )
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parses arguments; a mistake becomes one sentence.
+
+    Args:
+        parser: Made with ``exit_on_error=False``.
+        arguments: What follows the action's name.
+
+    Returns:
+        What was given.
+
+    Raises:
+        ConfigError: An argument does not fit.
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ConfigError(sentence(str(error), dict(parser.get_defaults()))) from error
+
+
+def parse_with_dataset(
+    parser: ArgumentParser, arguments: Sequence[str]
+) -> tuple[Namespace, PartialLabelDataModule]:
+    """Parses arguments that name a dataset.
+
+    Args:
+        parser: Parser of the other options, made with ``exit_on_error=False``.
+        arguments: What follows the action's name.
+
+    Returns:
+        The other options, and the data module, prepared for reading.
+
+    Raises:
+        UserError: An argument does not fit, or the dataset cannot be prepared.
+    """
+    _import_parts()
+    parser.add_argument("root", nargs="?", help="The dataset's folder; must come first.")
+    parser.add_argument("--dataset", help=f"Its kind: {', '.join(DATASETS)}.")
+    parser.add_argument("--config", "-c", help="A config file of `jtr fit`, of which `data` is read.")
+    parser.add_subclass_arguments(PartialLabelDataModule, "data", required=False, help=USAGE)
+    helps = any(argument == "-h" or argument.startswith(("--help", "--data.help")) for argument in arguments)
+    if helps:
+        parse(parser, [DATASETS[a].class_path if a in DATASETS else a for a in arguments])
+    if not names_a_dataset(arguments):
+        raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
+    given = parse(parser, _spelled_out(list(arguments)))
+    data = cast(PartialLabelDataModule, parser.instantiate_classes(given)["data"])
+    data.prepare_data()
+    return given, data
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """The arguments with the data module's class and parameters in front, from where each was told."""
+    root = None if arguments[0].startswith("-") else arguments.pop(0)
+    before: list[str] = []
+    for path in option(arguments, "--config", "-c"):
+        before += ["--data", json.dumps(_data_of(Path(path)))]
+    for name in option(arguments, "--dataset"):
+        if name not in DATASETS:
+            raise ConfigError(
+                f"Parameter `dataset` should be the kind of dataset; found '{name}', {did_you_mean(name, DATASETS)}"
+            )
+        before += ["--data", DATASETS[name].class_path]
+        for parameter, value in (DATASETS[name].look(Path(root)) if root else {}).items():
+            before += [f"--data.{parameter}", str(value)]
+    if root is not None:
+        if not before:
+            raise ConfigError(
+                f"The command should be told what kind of dataset is in '{root}'; give --dataset with one of "
+                f"{', '.join(DATASETS)}."
+            )
+        before += ["--data.root", root]
+    return before + arguments
+
+
+def _data_of(path: Path) -> Any:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The config file '{path}' should be readable YAML; found: {' '.join(str(error).split())}."
+        ) from error
+    if not isinstance(content, dict) or "data" not in content:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ConfigError(f"The config file '{path}' should say which `data` is trained on; found {found}.")
+    return content["data"]
+
+
+def _import_parts() -> None:
+    """Imports what a config or option may name without its module; a user's own modules are in the current folder."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append("")
+    for module in ("tasks", "scenarios", "data.transforms", "data.codings"):
+        import_module(f"jtr_lightning.{module}")
+    for dataset in DATASETS.values():
+        import_module(dataset.class_path.rpartition(".")[0])
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
