@@ -94,7 +94,12 @@ class FolderDataModule(PartialLabelDataModule):
         test_share: float = 0.15,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, tasks, **kwargs)
+        if not isinstance(tasks, Mapping):
+            raise ConfigError(
+                "Parameter `tasks` of FolderDataModule should give a task for each name, since no folder says what it "
+                f"holds; found {tasks!r}."
+            )
+        super().__init__(root, dict(tasks), **kwargs)
         if not (val_share >= 0 and test_share >= 0 and val_share + test_share <= 1):
             raise ConfigError(
                 "Parameters `val_share` and `test_share` should be at least 0 and at most 1 together; found "

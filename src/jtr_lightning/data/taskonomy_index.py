@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -333,7 +334,7 @@ def _save(places: Sequence[Path], index: TreeIndex, key: str) -> None:
 def _load(place: Path, root: Path, layout: Layout, key: str) -> TreeIndex | None:
     """A remembered index; None where there is none, or it is of another state of the tree."""
     try:
-        with np.load(place, allow_pickle=False) as known:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as known:
             if str(known["key"]) != key:
                 return None
             return TreeIndex(
@@ -343,5 +344,5 @@ def _load(place: Path, root: Path, layout: Layout, key: str) -> TreeIndex | None
                 columns=tuple((domain, end) for domain, end in known["columns"].tolist()),
                 **{name: known[name] for name in ("building", "point", "view", "present")},
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -1,0 +1,201 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jtr_lightning.data.codings import (
+    AsStored,
+    ClassIds,
+    Levels,
+    Scaled,
+    UnitVectors,
+    coding_for,
+    one_channel,
+    scaled_for,
+)
+from jtr_lightning.data.taskonomy_domains import CurvatureColours, DepthSteps, MostLikely, known_domains
+from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Segmentation
+
+PNG = Path("folder/label.png")
+
+
+def uint8(*values) -> np.ndarray:
+    return np.array(values, np.uint8)[None]
+
+
+def test_class_ids_shift_and_void() -> None:
+    assert ClassIds().decode(uint8(0, 3, 255), PNG).tolist() == [[0, 3, 255]]
+    assert ClassIds(first=1).decode(uint8(0, 1, 17), PNG).tolist() == [[-1, 0, 16]]
+    assert ClassIds(first=3).decode(uint8(0, 1, 3), PNG).tolist() == [[-1, -1, 0]]
+    assert ClassIds(void=7).decode(uint8(0, 7), PNG).tolist() == [[0, -1]]
+    assert ClassIds().decode(np.array([[-1, 40000]], np.int64), PNG).tolist() == [[-1, 40000]]
+    assert ClassIds().decode(np.array([[-1.0, 12.0]]), PNG).tolist() == [[-1, 12]]
+    rgb = np.dstack([uint8(1, 2), uint8(9, 9), uint8(8, 8)])
+    assert ClassIds(channel=0).decode(rgb, PNG).tolist() == [[1, 2]]
+
+
+def test_what_cannot_be_class_ids_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"'folder/label\.png' should hold class ids; found values that are not whole"
+    ):
+        ClassIds().decode(np.array([[0.5]]), PNG)
+    with pytest.raises(
+        DataError, match=r"'folder/label\.png' should hold one value per pixel; found a colour picture"
+    ):
+        ClassIds().decode(np.dstack([uint8(1), uint8(2), uint8(3)]), PNG)
+    with pytest.raises(
+        DataError, match=r"label\.JPG' should be in a file that keeps values exactly; found a JPEG"
+    ):
+        ClassIds().decode(uint8(1), Path("label.JPG"))
+
+
+def test_one_channel_takes_grey_saved_as_rgb() -> None:
+    grey = uint8(3, 4)
+    assert one_channel(np.dstack([grey] * 3), PNG).tolist() == [[3, 4]]
+    assert one_channel(grey[..., None], PNG).tolist() == [[3, 4]]
+    with pytest.raises(DataError, match=r"should have the shape \[any, any, 3\]; found \[1, 2, 2\]"):
+        one_channel(np.dstack([grey] * 2), PNG)
+
+
+def test_scaled_values_and_their_holes() -> None:
+    millimetres = np.array([[0, 1500, 65535]], np.uint16)
+    read = Scaled(0.001, invalid=65535).decode(millimetres, PNG)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, [[0, 1.5, np.nan]])
+    np.testing.assert_allclose(Scaled(0.5, hole=0.0, invalid=0).decode(uint8(0, 3), PNG), [[0, 1.5]])
+    np.testing.assert_allclose(Scaled().decode(np.array([[1.5]]), PNG), [[1.5]])
+
+
+def test_a_scale_is_never_guessed() -> None:
+    with pytest.raises(
+        DataError, match=r"'folder/label\.png' should come with the size of one step.*uint16.*`scales`"
+    ):
+        Scaled().decode(np.zeros((1, 1), np.uint16), PNG)
+    with pytest.raises(ConfigError, match=r"`scale` should be above 0; found 0"):
+        Scaled(0)
+
+
+def test_nan_in_a_measured_file_is_an_error_unless_it_means_invalid() -> None:
+    holes = np.array([[1.0, np.nan, -np.inf, 2.0]])
+    with pytest.raises(
+        DataError, match=r"label\.png' should hold finite values; found NaN or infinity at 2 of 4.*nan_is_inv"
+    ):
+        Scaled().decode(holes, PNG)
+    read = scaled_for(Depth(), None, nan_is_invalid=True).decode(holes, PNG)
+    assert read.tolist() == [[1, 0, 0, 2]]
+    assert np.isnan(scaled_for(DenseRegression(), None, nan_is_invalid=True).decode(holes, PNG)).tolist() == [
+        [False, True, True, False]
+    ]
+
+
+def test_levels_span_low_to_high() -> None:
+    np.testing.assert_allclose(Levels().decode(uint8(0, 255), PNG), [[0, 1]])
+    np.testing.assert_allclose(Levels(-1, 3).decode(np.array([[0, 65535]], np.uint16), PNG), [[-1, 3]])
+    np.testing.assert_allclose(Levels(maximum=100).decode(uint8(50, 200), PNG), [[0.5, 1]])
+    np.testing.assert_allclose(Levels(low=5, high=7).decode(np.array([[6.5]]), PNG), [[6.5]])
+    np.testing.assert_allclose(Levels().decode(np.array([[True, False]]), PNG), [[1, 0]])
+    read = Levels(channels=3, invalid=13).decode(np.dstack([uint8(13, 13), uint8(13, 13), uint8(13, 0)]), PNG)
+    assert np.isnan(read).tolist() == [[[True] * 3, [False] * 3]]
+    with pytest.raises(ConfigError, match=r"`maximum` should be above 0; found -1"):
+        Levels(maximum=-1)
+
+
+def test_unit_vectors_from_pictures_and_arrays() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(9, 8, 3))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    for coded in (
+        np.rint(127.5 * (vectors + 1)).astype(np.uint8),
+        np.rint(32767.5 * (vectors + 1)).astype(np.uint16),
+        vectors.astype(np.float32),
+    ):
+        read = UnitVectors().decode(coded, PNG)
+        np.testing.assert_allclose(np.linalg.norm(read, axis=-1), 1, atol=1e-6)
+        assert np.abs(read - vectors).max() < 0.006
+    for marker in ((128, 128, 128), (127, 127, 127), (0, 0, 0), (255, 255, 255)):
+        assert UnitVectors().decode(uint8(marker), PNG).tolist() == [[[0, 0, 0]]]
+    holes = np.array([[[0, 0, 0], [np.nan, 0, 1], [0, 0, -1]]], np.float32)
+    assert UnitVectors().decode(holes, PNG).tolist() == [[[0, 0, 0], [0, 0, 0], [0, 0, -1]]]
+    with pytest.raises(DataError, match=r"should have the shape \[any, any, 3\]; found \[1, 2\]"):
+        UnitVectors().decode(uint8(1, 2), PNG)
+
+
+def test_the_usual_coding_follows_from_the_task() -> None:
+    class Hue(DenseRegression):
+        pass
+
+    assert isinstance(coding_for(Segmentation(3)), ClassIds)
+    assert isinstance(coding_for(Normals()), UnitVectors)
+    assert isinstance(coding_for(Depth()), Scaled)
+    assert isinstance(coding_for(Classification(3)), AsStored)
+    hue = coding_for(Hue(channels=3, low=0, high=360))
+    assert isinstance(hue, Levels)
+    assert hue.decode(np.full((1, 1, 3), 255, np.uint8), PNG).tolist() == [[[360, 360, 360]]]
+
+
+def test_taskonomy_depth_is_in_metres_and_65535_is_invalid() -> None:
+    raw = np.array([[0, 512, 1024, 65534, 65535]], np.uint16)
+    np.testing.assert_allclose(DepthSteps().decode(raw, PNG), [[0, 1, 2, 65534 / 512, 0]])
+    np.testing.assert_allclose(DepthSteps(8 / 65535).decode(raw[:, 3:], PNG), [[8 * 65534 / 65535, 0]])
+    target = Depth().to_target(DepthSteps().decode(raw, PNG))[None]
+    assert Depth().valid(target)[0, 0].tolist() == [[False, True, True, True, False]]
+
+
+def test_8_bit_depth_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"depth file 'folder/label\.png' should be a 16-bit grey PNG; found 8 bits.*original"
+    ):
+        DepthSteps().decode(uint8(1, 2), PNG)
+    with pytest.raises(DataError, match=r"should have the shape \[any, any\]; found \[1, 2, 3\]"):
+        DepthSteps().decode(np.zeros((1, 2, 3), np.uint16), PNG)
+    with pytest.raises(ConfigError, match=r"metres per step.*should be above 0; found -1"):
+        DepthSteps(-1)
+
+
+def test_curvature_is_centred_at_127_and_black_is_invalid() -> None:
+    raw = uint8((127, 254, 0), (0, 127, 0), (0, 0, 0), (255, 127, 0))
+    read = CurvatureColours().decode(raw, PNG)
+    np.testing.assert_allclose(read, [[[0, 1], [-1, 0], [np.nan, np.nan], [1, 0]]])
+
+
+def test_most_likely_class_of_a_vector() -> None:
+    assert MostLikely(4).decode(np.array([[0.1, 0.2, 0.6, 0.1]]), PNG) == 2
+    with pytest.raises(DataError, match=r"should have the shape \[1000\]; found \[4\]"):
+        MostLikely(1000).decode(np.zeros(4), PNG)
+
+
+def test_heat_maps_are_clipped_where_the_authors_clip() -> None:
+    domains = known_domains()
+    for name, clip in (
+        ("edge_texture", 0.08),
+        ("edge_occlusion", 0.00625),
+        ("keypoints2d", 0.005),
+        ("keypoints3d", 1),
+    ):
+        raw = np.array([[0, 65535 * clip / 2, 65535]]).astype(np.uint16)
+        expected = [[0, int(raw[0, 1]) / (65535 * clip), 1]]
+        np.testing.assert_allclose(domains[name].coding.decode(raw, PNG), expected, rtol=1e-6)
+
+
+def test_every_known_domain_has_a_task_that_takes_what_it_decodes() -> None:
+    domains = known_domains()
+    for name, raw in {
+        "depth_zbuffer": np.full((2, 3), 700, np.uint16),
+        "depth_euclidean": np.full((2, 3), 700, np.uint16),
+        "normal": np.full((2, 3, 3), 200, np.uint8),
+        "principal_curvature": np.full((2, 3, 3), 90, np.uint8),
+        "reshading": np.full((2, 3, 3), 90, np.uint8),
+        "edge_texture": np.full((2, 3), 700, np.uint16),
+        "edge_occlusion": np.full((2, 3), 70, np.uint16),
+        "keypoints2d": np.full((2, 3), 70, np.uint16),
+        "keypoints3d": np.full((2, 3), 70, np.uint16),
+        "segment_semantic": np.full((2, 3), 17, np.uint8),
+        "class_object": np.eye(1000)[3],
+        "class_scene": np.eye(365)[3],
+    }.items():
+        make = domains[name].task
+        assert make is not None
+        target = make().to_target(domains[name].coding.decode(raw, PNG))
+        assert make().valid(target[None]).all(), name
+    assert domains["semantic"].task is None

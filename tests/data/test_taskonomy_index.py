@@ -1,0 +1,247 @@
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jtr_lightning.data import taskonomy_index
+from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
+from jtr_lightning.errors import DataError
+from tests.data.taskonomy_files import LAYOUTS, write_tree, write_view
+
+NAMES = [
+    f"{building}/point_{view}"
+    for building in ("allen_ville", "beach", "cauthron")
+    for view in ("0_view_1", "0_view_12", "7_view_0", "1006_view_3")
+]
+
+
+def names(index: TreeIndex) -> list[str]:
+    return [index.name(i) for i in range(len(index))]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every tree is large enough to be remembered, and the user's cache folder is a scratch one."""
+    monkeypatch.setattr(taskonomy_index, "REMEMBER_FROM", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def age(root: Path) -> None:
+    """Makes a tree look as if it had last changed an hour ago."""
+    then = time.time() - 3600
+    for folder, _, _ in os.walk(root):
+        os.utime(folder, (then, then))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_samples_and_files(tmp_path: Path, layout: str) -> None:
+    root = write_tree(tmp_path / "with space", layout, domains=("rgb", "depth_zbuffer", "segment_semantic"))
+    index = open_tree(root)
+    assert index.layout.name == layout
+    assert names(index) == NAMES
+    assert index.domains == ["depth_zbuffer", "rgb", "segment_semantic"]
+    for i in range(len(index)):
+        for domain in index.domains:
+            path = index.path(i, domain)
+            assert path.is_file()
+            assert path.parent == root / LAYOUTS[layout].format(
+                building=names(index)[i].split("/")[0], domain=domain
+            )
+            assert path.name.startswith(names(index)[i].split("/")[1] + "_domain_")
+
+
+def test_one_building_alone_is_a_tree(tmp_path: Path) -> None:
+    index = open_tree(write_tree(tmp_path, buildings=("beach",)) / "beach")
+    assert index.layout.name == "one building"
+    assert names(index) == NAMES[4:8]
+    assert index.path(0, "segment_semantic").is_file()
+
+
+def test_missing_files_are_missing_labels_and_views_without_image_no_samples(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, domains=("rgb", "normal"))
+    index = open_tree(root)
+    index.path(2, "normal").unlink()
+    index.path(5, "rgb").unlink()
+    write_view(root / "beach" / "keypoints3d", "beach", 7, 0, "keypoints3d")
+    write_view(root / "no_images" / "normal", "no_images", 7, 0, "normal")
+    again = open_tree(root)
+    assert names(again) == NAMES[:5] + NAMES[6:]
+    assert again.has("normal").tolist() == [i != 2 for i in range(11)]
+    assert [names(again)[i] for i in np.flatnonzero(again.has("keypoints3d"))] == ["beach/point_7_view_0"]
+    assert not again.has("reshading").any()
+    with pytest.raises(
+        DataError, match=r"sample 'allen_ville/point_7_view_0'.* should have a file of 'normal'; found none"
+    ):
+        again.path(2, "normal")
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, domains=("rgb",))
+    for name in (
+        "point_1_view_1_domain_rgb.png.part",
+        "point_01_view_1_domain_rgb.png",
+        "notes.txt",
+        "point_1_view_1.png",
+    ):
+        (root / "beach" / "rgb" / name).touch()
+    (root / ".hidden" / "rgb").mkdir(parents=True)
+    (root / "beach" / "point_info").mkdir()
+    (root / "beach" / "point_info" / "point_0_view_1_domain_point_info.json").touch()
+    index = open_tree(root)
+    assert names(index) == NAMES
+    assert index.domains == ["rgb"]
+
+
+def test_two_files_of_one_view_are_refused(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, domains=("rgb", "normal"))
+    (root / "beach" / "normal" / "point_7_view_0_domain_normal.jpg").touch()
+    with pytest.raises(
+        DataError,
+        match=r"beach/normal' should have one file .*point_7_view_0_domain_normal\.jpg' and 'point_7",
+    ):
+        open_tree(root)
+
+
+def test_void_segmentations_are_no_labels_but_small_ones_are(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, domains=("rgb", "segment_semantic", "normal"), buildings=("beach",))
+    first, second = (open_tree(root).path(i, "segment_semantic") for i in (0, 1))
+    first.write_bytes(b"")
+    import cv2
+
+    assert cv2.imwrite(str(second), np.zeros((4, 4), np.uint8))
+    assert second.stat().st_size < 100
+    open_tree(root).path(2, "normal").write_bytes(b"")
+    index = open_tree(root)
+    assert index.has("segment_semantic").tolist() == [False, True, True, True]
+    assert index.has("normal").all(), "only where the authors do so"
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"should be in a folder; found none at '.*nowhere'"):
+        open_tree(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"in 'rgb', .*'BUILDING/rgb', 'rgb/BUILDING'.*; found no folder"):
+        open_tree(tmp_path)
+    write_tree(tmp_path, domains=("normal",))
+    with pytest.raises(DataError, match=r"found the folders \['allen_ville', 'beach', 'cauthron'\] without"):
+        open_tree(tmp_path)
+
+
+def test_find_gives_the_numbers_of_views(tmp_path: Path) -> None:
+    index = open_tree(write_tree(tmp_path, domains=("rgb",)))
+    views = [
+        ("cauthron", 1006, 3),
+        ("allen_ville", 0, 1),
+        ("beach", 7, 1),
+        ("nobody", 0, 1),
+        ("beach", 7, 0),
+        ("beach", 9999, 0),
+    ]
+    assert index.find(views).tolist() == [11, 0, -1, -1, 6, -1]
+    assert index.find([]).tolist() == []
+
+
+def test_without_leaves_buildings_out(tmp_path: Path) -> None:
+    index = open_tree(write_tree(tmp_path, domains=("rgb",))).without(["beach"])
+    assert names(index) == NAMES[:4] + NAMES[8:]
+    assert index.buildings == ("allen_ville", "cauthron")
+    assert index.path(5, "rgb").is_file()
+
+
+def count_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    scanned: list[Path] = []
+    files = taskonomy_index._files
+
+    def spy(folder: Path, without_void: bool):
+        scanned.append(folder)
+        return files(folder, without_void)
+
+    monkeypatch.setattr(taskonomy_index, "_files", spy)
+    return scanned
+
+
+def test_a_remembered_index_is_used_until_the_tree_changes(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb", "normal"))
+    age(root)
+    scanned = count_scans(monkeypatch)
+    first = open_tree(root)
+    assert len(scanned) == 6
+    second = open_tree(root)
+    assert len(scanned) == 6
+    assert names(second) == names(first) == NAMES
+    np.testing.assert_array_equal(second.present, first.present)
+    assert second.path(3, "normal") == first.path(3, "normal")
+    write_view(root / "beach" / "rgb", "beach", 8, 8, "rgb")
+    assert "beach/point_8_view_8" in names(open_tree(root))
+    age(root)
+    open_tree(root)
+    before = len(scanned)
+    open_tree(root)
+    assert len(scanned) == before
+    (root / "beach" / "rgb" / "point_8_view_8_domain_rgb.png").unlink()
+    assert names(open_tree(root)) == NAMES
+    write_tree(root, buildings=("new",), domains=("rgb",))
+    assert len(open_tree(root)) == 16
+
+
+def test_a_tree_that_changes_right_now_is_not_remembered(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb",))
+    scanned = count_scans(monkeypatch)
+    open_tree(root)
+    open_tree(root)
+    assert len(scanned) == 6
+    assert not (root / ".jtr_index.npz").exists()
+
+
+def test_a_small_tree_leaves_nothing_behind(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb",))
+    age(root)
+    before = sorted(root.rglob("*"))
+    open_tree(root)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_an_index_of_another_image_domain_or_a_damaged_one_is_not_taken(tmp_path: Path, cache: Path) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb", "normal"))
+    open_tree(root).path(0, "normal").unlink()
+    age(root)
+    assert len(open_tree(root)) == 12
+    assert len(open_tree(root, image_domain="normal")) == 11
+    assert len(open_tree(root)) == 12
+    (root / ".jtr_index.npz").write_bytes(b"PK\x03\x04 not an archive")
+    assert len(open_tree(root)) == 12
+    (root / ".jtr_index.npz").write_bytes(b"")
+    assert len(open_tree(root)) == 12
+
+
+def test_an_index_of_a_tree_that_cannot_be_written_goes_to_the_users_cache(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb",))
+    age(root)
+    usual = Path.open
+
+    def open_elsewhere(path: Path, mode: str = "r", *args, **kwargs):
+        if "w" in mode and root in path.parents:
+            raise PermissionError(13, "Permission denied")
+        return usual(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_elsewhere)
+    open_tree(root)
+    assert not (root / ".jtr_index.npz").exists()
+    assert len(list(cache.rglob("*.npz"))) == 1
+    scanned = count_scans(monkeypatch)
+    assert names(open_tree(root)) == NAMES
+    assert not scanned
+
+
+def test_an_index_is_small(tmp_path: Path) -> None:
+    index = open_tree(write_tree(tmp_path, domains=("rgb", "normal")))
+    held = sum(getattr(index, name).nbytes for name in ("building", "point", "view", "present"))
+    assert held <= 20 * len(index)
