@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "test": Command(_LIGHTNING, "metrics of a checkpoint on the test set", keeps_name=True),
     "predict": Command(_LIGHTNING, "write a checkpoint's predictions, raw and as pictures", keeps_name=True),
     "data": Command("jtr_lightning.cli.data:run", "make a dataset, or check one that you have"),
+    "compare": Command("jtr_lightning.cli.compare:run", "train several methods alike and print the table"),
     "demo": Command(
         "jtr_lightning.cli.demo:run", "train on generated rooms for minutes and look at the result"
     ),

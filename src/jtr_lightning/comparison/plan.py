@@ -1,0 +1,285 @@
+"""Which runs a comparison consists of, each known by its whole configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jtr_lightning.errors import ConfigError, did_you_mean
+
+_NO_PART_OF_THE_RESULT = ("name", "runs", "predictions", "ckpt_path")
+"""What a configuration says besides what is trained on what: it is left out of a run's key."""
+
+_DECIDED_HERE = {
+    "seed_everything": "--seeds",
+    "data.seed": "--seeds",
+    "data.scenario": "--scenarios or --fractions",
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which training labels a run may use.
+
+    Attributes:
+        name: The scenario's class in lower case, e.g. ``onelabel``.
+        class_name: The scenario's class.
+        fraction: The share of labels of ``FractionLabels``; None for every other scenario.
+    """
+
+    name: str
+    class_name: str
+    fraction: float | None = None
+
+    @property
+    def title(self) -> str:
+        """For people, e.g. ``onelabel`` or ``10 % of the labels``."""
+        return self.name if self.fraction is None else f"{100 * self.fraction:g} % of the labels"
+
+    @property
+    def option(self) -> str:
+        """The scenario as the value of ``--data.scenario``."""
+        arguments = {} if self.fraction is None else {"fraction": self.fraction}
+        return json.dumps({"class_path": self.class_name, "init_args": arguments})
+
+
+FULL = Labels("fulllabels", "FullLabels")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables.
+
+    Attributes:
+        name: The config file's name without its end.
+        config: The config file.
+    """
+
+    name: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its test.
+
+    Attributes:
+        method: The method's name.
+        labels: Which labels it may use.
+        seed: Seed of the weights, the scenario and the order.
+        config: The whole configuration, defaults included, as plain values.
+    """
+
+    method: str
+    labels: Labels
+    seed: int
+    config: Mapping[str, Any] = field(hash=False)
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that change with every part of the configuration that matters."""
+        kept = {name: value for name, value in self.config.items() if name not in _NO_PART_OF_THE_RESULT}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        share = "" if self.labels.fraction is None else f"-{self.labels.fraction:g}"
+        return f"{self.method}-{self.labels.name}{share}-{self.seed}-{self.key}"
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.labels.title}, seed {self.seed}"
+
+
+def methods_of(configs: Sequence[str]) -> list[Method]:
+    """The methods of config files.
+
+    Args:
+        configs: Paths of config files.
+
+    Returns:
+        A method for each, named after the file.
+
+    Raises:
+        ConfigError: A file is missing, or two have one name.
+    """
+    methods: list[Method] = []
+    for config in configs:
+        path = Path(config)
+        if not path.is_file():
+            raise ConfigError(f"A method's config should be a file; found none at '{config}'.")
+        same = next((m for m in methods if m.name == path.stem), None)
+        if same is not None:
+            raise ConfigError(
+                f"Each method should have a config file of its own name; '{same.config}' and '{config}' are both "
+                f"'{path.stem}'. Rename one."
+            )
+        methods.append(Method(path.stem, config))
+    return methods
+
+
+def find_method(methods: Sequence[Method], wanted: str | None, default: str, flag: str) -> str | None:
+    """The method with a special part, such as the baseline.
+
+    Args:
+        methods: All methods.
+        wanted: What the user gave: a method's name, its config file, or None.
+        default: The name to look for otherwise.
+        flag: The option that names it, for the error message.
+
+    Returns:
+        The method's name; None if the user named none and there is none of the default name.
+
+    Raises:
+        ConfigError: What the user gave is none of the methods.
+    """
+    for method in methods:
+        if method.name == (wanted or default) or (wanted and Path(method.config) == Path(wanted)):
+            return method.name
+    if wanted is None:
+        return None
+    hint = did_you_mean(wanted, [method.name for method in methods])
+    raise ConfigError(f"{flag} should be one of the compared methods; found '{wanted}', {hint}")
+
+
+def labels_of(scenarios: Iterable[str], fractions: Iterable[float]) -> list[Labels]:
+    """The columns of a comparison.
+
+    Args:
+        scenarios: Names of scenarios, in any case: ``onelabel``, ``OneLabel``; ``full`` is short for ``FullLabels``.
+        fractions: Shares of labels in (0, 1].
+
+    Returns:
+        Scenarios, then shares from the smallest; each once.
+
+    Raises:
+        ConfigError: An unknown scenario, or a share out of range.
+    """
+    from jtr_lightning import scenarios as module
+
+    classes = {
+        name.lower(): name
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and issubclass(cls, module.Scenario) and cls is not module.Scenario
+    }
+    # These two need a parameter, which a name cannot give.
+    known = {name: cls for name, cls in classes.items() if cls not in ("FractionLabels", "SplitFile")}
+    chosen: list[Labels] = []
+    for scenario in scenarios:
+        name = FULL.name if scenario.lower() == "full" else scenario.lower()
+        if name not in known:
+            raise ConfigError(
+                f"--scenarios should name scenarios; found '{scenario}', {did_you_mean(name, known)}"
+            )
+        chosen.append(Labels(name, known[name]))
+    for fraction in sorted(fractions):
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"--fractions should be above 0 and at most 1; found {fraction:g}.")
+        chosen.append(Labels("fractionlabels", "FractionLabels", fraction))
+    return list(dict.fromkeys(chosen))
+
+
+def make_plan(
+    methods: Sequence[Method],
+    labels: Sequence[Labels],
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    baseline: str | None = None,
+) -> list[Run]:
+    """All runs of a comparison.
+
+    Args:
+        methods: The methods.
+        labels: Which labels they are trained with.
+        seeds: The seeds.
+        overrides: Options for every run, as after ``jtr fit``.
+        baseline: The method that is also trained with full labels.
+
+    Returns:
+        Runs by labels, seed and method, in this order; those with full labels last.
+
+    Raises:
+        ConfigError: A config or an override does not fit.
+    """
+    _refuse_decided(overrides)
+    chosen = [(method, which) for which in labels for method in methods]
+    if baseline is not None and FULL not in labels:
+        chosen += [(method, FULL) for method in methods if method.name == baseline]
+    configs = {(method, which): resolve(method.config, which, overrides) for method, which in chosen}
+    order = list(dict.fromkeys(which for _, which in chosen))
+    return [
+        Run(method.name, which, seed, _seeded(configs[method, which], seed))
+        for which in order
+        for seed in seeds
+        for method in methods
+        if (method, which) in configs
+    ]
+
+
+def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The whole configuration of a training, defaults included, as ``jtr fit --print_config`` prints it.
+
+    Args:
+        config: A config file.
+        labels: Which labels to train with.
+        overrides: Options in place of the file's.
+
+    Returns:
+        The configuration as plain values.
+
+    Raises:
+        ConfigError: The file or an override does not fit.
+    """
+    from jtr_lightning.cli.lightning import command_line
+
+    # A log file is no place for progress bars. The seeds are replaced afterwards, for each run.
+    decided = [
+        f"--data.scenario={labels.option}",
+        "--data.seed=0",
+        "--seed_everything=0",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+    ]
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed):
+            command_line(["fit", "--config", config, *overrides, *decided, "--print_config"])
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from error
+    except SystemExit as leave:
+        if leave.code:
+            raise
+    tree: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    return tree
+
+
+def _seeded(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    tree = deepcopy(dict(config))
+    tree["seed_everything"] = seed
+    tree["data"]["init_args"]["seed"] = seed
+    return tree
+
+
+def _refuse_decided(overrides: Iterable[str]) -> None:
+    for flag in _flags(overrides):
+        parts = [part for part in flag.split(".") if part != "init_args"]
+        for name, option in _DECIDED_HERE.items():
+            if parts[: len(name.split("."))] == name.split("."):
+                raise ConfigError(
+                    f"A comparison decides `{name}` of each run itself; found --{flag}, use {option} instead."
+                )
+
+
+def _flags(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument.startswith("--"):
+            yield argument[2:].partition("=")[0]

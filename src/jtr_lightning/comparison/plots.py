@@ -1,0 +1,138 @@
+"""Pictures of a comparison, drawn with matplotlib, which is imported only here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jtr_lightning.comparison.plan import Labels
+from jtr_lightning.comparison.report import deltas, task_head
+from jtr_lightning.comparison.results import Results
+from jtr_lightning.comparison.statistics import summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PANEL = (3.4, 2.8)  # inches
+
+Panel = tuple[str, Callable[[str, Labels], Iterable[float]]]
+"""A panel's title, and the values over seeds of a method with some labels."""
+
+
+def draw(results: Results, folder: Path) -> dict[str, str]:
+    """Draws every picture that there are results for.
+
+    Args:
+        results: What is finished.
+        folder: Where the files go.
+
+    Returns:
+        Title to file name.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    scenarios = [
+        w for w in results.labels if w.fraction is None and any(results.of(m, w) for m in results.methods)
+    ]
+    shares = [w for w in results.labels if w.fraction is not None]
+    drawn: dict[str, str] = {}
+    if scenarios:
+        drawn["Methods in each scenario"] = "results.png"
+        _draw_scenarios(results, scenarios, folder / "results.png")
+    if any(results.of(m, w) for m in results.methods for w in shares):
+        drawn["Test metrics against the share of labels"] = "fractions.png"
+        _draw_shares(results, shares, folder / "fractions.png")
+    return drawn
+
+
+def _panels(results: Results) -> list[Panel]:
+    panels: list[Panel] = []
+    for name, task in results.tasks.items():
+
+        def headline(method: str, labels: Labels, name: str = name) -> Iterable[float]:
+            return results.headlines(method, labels)[name].values()
+
+        panels.append((task_head(name, task.headline, task.unit, task.higher_is_better), headline))
+    for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task)):
+        if base is not None:
+
+            def change(method: str, labels: Labels, base: str = base) -> Iterable[float]:
+                return deltas(results, method, base, labels).values()
+
+            panels.append((f"delta vs {title} [%] ↑", change))
+    return panels
+
+
+def _figure(rows: int, columns: int) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _draw_scenarios(results: Results, scenarios: list[Labels], path: Path) -> None:
+    """A row for each scenario, a panel for each metric: every seed as a dot, the mean with its deviation as a bar."""
+    panels = _panels(results)
+    figure, axes = _figure(len(scenarios), len(panels))
+    for labels, row in zip(scenarios, axes, strict=True):
+        for (title, values_of), axis in zip(panels, row, strict=True):
+            axis.set_title(f"{labels.title}\n{title}", fontsize=9)
+            _bars(axis, [(method, list(values_of(method, labels))) for method in results.methods])
+    figure.savefig(path, dpi=120)
+
+
+def _bars(axis: Axes, rows: list[tuple[str, list[float]]]) -> None:
+    for position, (_, values) in enumerate(rows):
+        found = summary(values)
+        if found is not None:
+            axis.errorbar(
+                found.mean,
+                position,
+                xerr=found.deviation,
+                fmt="|",
+                markersize=14,
+                capsize=3,
+                color=f"C{position}",
+            )
+            axis.scatter(values, [position] * len(values), s=12, alpha=0.6, color=f"C{position}")
+    axis.set_yticks(range(len(rows)), [method for method, _ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
+    """A panel for each metric, a line for each method."""
+    panels = _panels(results)
+    figure, axes = _figure(1, len(panels))
+    for (title, values_of), axis in zip(panels, axes[0], strict=True):
+        for number, method in enumerate(results.methods):
+            points = [
+                (100 * (labels.fraction or 0), found)
+                for labels in shares
+                if (found := summary(list(values_of(method, labels)))) is not None
+            ]
+            axis.errorbar(
+                [x for x, _ in points],
+                [found.mean for _, found in points],
+                [found.deviation or 0.0 for _, found in points],
+                label=method,
+                marker="o",
+                markersize=3,
+                capsize=2,
+                color=f"C{number}",
+            )
+        axis.set_xscale("log")
+        percent = [100 * (labels.fraction or 0) for labels in shares]
+        axis.set_xticks(percent, [f"{value:g}" for value in percent], fontsize=8)
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("share of labels [%]", fontsize=8)
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(axis="y", labelsize=8)
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=7)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,188 @@
+"""The result of each run: a file that exists once the run is finished, and all of them as one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jtr_lightning.comparison.plan import Labels, Run
+from jtr_lightning.errors import ConfigError
+
+RESULT = "result.json"
+PROGRESS = "progress.txt"
+LOG = "log.txt"
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a table needs to know of a task.
+
+    Attributes:
+        headline: Name of its headline metric.
+        higher_is_better: The metric's direction.
+        unit: The metric's unit, empty for none.
+    """
+
+    headline: str
+    higher_is_better: bool
+    unit: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves.
+
+    Attributes:
+        metrics: Test metrics, ``test/<task>/<metric>``.
+        tasks: The tasks in order.
+        best_epoch: Epoch of the tested checkpoint, from 0.
+        train_seconds: Wall-clock time of the training, validation included.
+        peak_memory: Bytes, see ``Costs``.
+        device: What it was trained on.
+        threads: Threads of the training on the CPU.
+        commit: Commit or version of this library.
+    """
+
+    metrics: Mapping[str, float]
+    tasks: Mapping[str, TaskFacts]
+    best_epoch: int
+    train_seconds: float
+    peak_memory: int
+    device: str
+    threads: int
+    commit: str
+
+    def headlines(self) -> dict[str, float]:
+        """Task name to headline metric, for tasks that have one."""
+        keys = {name: f"test/{name}/{task.headline}" for name, task in self.tasks.items()}
+        return {name: self.metrics[key] for name, key in keys.items() if key in self.metrics}
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Writes a result, as a whole or not at all."""
+    part = folder / f"{RESULT}.part"
+    part.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result of a run, or None if it is not finished."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    tasks = {name: TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
+    return Result(tasks=tasks, **content)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of a comparison with the results that there are.
+
+    Attributes:
+        runs: Every planned run.
+        by_name: The finished runs' results by the run's name.
+        baseline: Name of supervised multi-task training, or None.
+        single_task: Name of single-task training, or None.
+        reference: The method that others are compared with in pairs, or None.
+    """
+
+    runs: Sequence[Run]
+    by_name: Mapping[str, Result]
+    baseline: str | None = None
+    single_task: str | None = None
+    reference: str | None = None
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method, in the order given."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def labels(self) -> list[Labels]:
+        """Every scenario, in the order given."""
+        return list(dict.fromkeys(run.labels for run in self.runs))
+
+    @property
+    def tasks(self) -> dict[str, TaskFacts]:
+        """The tasks, the same in all results; none as long as no run is finished.
+
+        Raises:
+            ConfigError: Two runs have other tasks.
+        """
+        found: dict[str, TaskFacts] = {}
+        for name, result in self.by_name.items():
+            if found and dict(result.tasks) != found:
+                raise ConfigError(
+                    f"Compared methods should have the same tasks; run '{name}' has {sorted(result.tasks)}, others "
+                    f"have {sorted(found)}, or other metrics. Give all the same --data.tasks."
+                )
+            found = dict(result.tasks)
+        return found
+
+    def of(self, method: str | None, labels: Labels) -> dict[int, Result]:
+        """Seed to result, for the finished runs of a method with some labels."""
+        return {
+            run.seed: self.by_name[run.name]
+            for run in self.runs
+            if run.method == method and run.labels == labels and run.name in self.by_name
+        }
+
+    def headlines(self, method: str | None, labels: Labels) -> dict[str, dict[int, float]]:
+        """Task to seed to headline metric."""
+        results = {seed: result.headlines() for seed, result in self.of(method, labels).items()}
+        return {
+            task: {seed: values[task] for seed, values in results.items() if task in values}
+            for task in self.tasks
+        }
+
+
+def read_results(runs: Sequence[Run], root: Path, **roles: str | None) -> Results:
+    """Reads what is finished.
+
+    Args:
+        runs: Every planned run.
+        root: The folder of the runs' folders.
+        **roles: ``baseline``, ``single_task`` and ``reference`` of ``Results``.
+
+    Returns:
+        The results.
+    """
+    found = {run.name: read_result(root / run.name) for run in runs}
+    return Results(runs, {name: result for name, result in found.items() if result is not None}, **roles)
+
+
+def write_csv(results: Results, path: Path) -> None:
+    """One row for each planned run; the cells of one that is not finished are empty."""
+    metrics = list(dict.fromkeys(key for result in results.by_name.values() for key in result.metrics))
+    head = ["method", "scenario", "fraction", "seed"]
+    tail = ["best_epoch", "train_seconds", "peak_memory_mib", "device", "threads", "commit", "config", "run"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*head, *metrics, *tail])
+        writer.writeheader()
+        for run in results.runs:
+            row: dict[str, Any] = {
+                "method": run.method,
+                "scenario": run.labels.name,
+                "fraction": run.labels.fraction,
+                "seed": run.seed,
+                "config": run.key,
+                "run": run.name,
+            }
+            result = results.by_name.get(run.name)
+            if result is not None:
+                row.update(
+                    result.metrics,
+                    best_epoch=result.best_epoch,
+                    train_seconds=round(result.train_seconds, 1),
+                    peak_memory_mib=round(result.peak_memory / 2**20),
+                    device=result.device,
+                    threads=result.threads,
+                    commit=result.commit,
+                )
+            writer.writerow(row)

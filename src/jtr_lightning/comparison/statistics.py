@@ -1,0 +1,111 @@
+"""Numbers over seeds: means, deltas, the share of a gap that is closed, paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Some values in short.
+
+    Attributes:
+        mean: Their mean.
+        deviation: Their sample standard deviation (n - 1), None for a single value.
+        number: How many there are.
+    """
+
+    mean: float
+    deviation: float | None
+    number: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference over seeds.
+
+    Attributes:
+        mean: The mean of the differences.
+        low: Lower end of the confidence interval, None with fewer than two seeds.
+        high: Upper end.
+        number: Number of seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    number: int
+
+
+def summary(values: Sequence[float]) -> Summary | None:
+    """Mean and deviation of some values; None if there are none."""
+    if not values:
+        return None
+    return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def delta(
+    values: Mapping[str, float], baseline: Mapping[str, float], higher_is_better: Mapping[str, bool]
+) -> float | None:
+    """How much better than a baseline in percent, averaged over the tasks (Maninis et al., CVPR 2019).
+
+    Args:
+        values: Task to metric.
+        baseline: Task to the baseline's metric.
+        higher_is_better: The tasks and their metrics' directions.
+
+    Returns:
+        Percent, above 0 is better; None where a value is missing or the baseline's is 0.
+    """
+    if not all(task in values and baseline.get(task) for task in higher_is_better):
+        return None
+    return 100 * fmean(
+        (1 if up else -1) * (values[task] - baseline[task]) / baseline[task]
+        for task, up in higher_is_better.items()
+    )
+
+
+def gap_closed(value: float, baseline: float, full: float, higher_is_better: bool) -> float | None:
+    """How much of what missing labels cost a method wins back.
+
+    Args:
+        value: The method's metric.
+        baseline: That of supervised multi-task training with the same labels.
+        full: That of supervised multi-task training with all labels.
+        higher_is_better: The metric's direction.
+
+    Returns:
+        ``(value - baseline) / (full - baseline)``: 0 is the baseline, 1 as good as with all labels; None where all
+        labels were no better, so that there is no gap.
+    """
+    gap = (full - baseline) * (1 if higher_is_better else -1)
+    return (value - baseline) / (full - baseline) if gap > 0 else None
+
+
+def paired_difference(
+    values: Mapping[int, float], reference: Mapping[int, float], confidence: float = 0.95
+) -> Paired | None:
+    """The mean difference over the seeds that both have, with Student's t confidence interval.
+
+    Args:
+        values: Seed to value.
+        reference: Seed to the value it is compared with.
+        confidence: Probability that the interval covers the true mean, were the differences normal.
+
+    Returns:
+        Values minus reference; None without a common seed.
+    """
+    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
+    number = len(differences)
+    if not number:
+        return None
+    mean = fmean(differences)
+    if number == 1:
+        return Paired(mean, None, None, 1)
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + confidence) / 2, number - 1)) * stdev(differences) / math.sqrt(number)
+    return Paired(mean, mean - half, mean + half, number)
