@@ -41,7 +41,7 @@ def raw(domain: str, seed: int) -> np.ndarray:
         return np.where(hole[..., None], 0, colours).astype(np.uint8)
     if domain == "segment_semantic":
         return np.where(hole, 0, rng.integers(1, 18, (HEIGHT, WIDTH))).astype(np.uint8)
-    if domain in ("rgb", "reshading"):
+    if domain in ("rgb", "albedo", "reshading"):
         grey = rng.integers(0, 256, (HEIGHT, WIDTH, 1 if domain == "reshading" else 3), dtype=np.uint8)
         return np.repeat(grey, 3, -1) if domain == "reshading" else grey
     return rng.integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)

@@ -13,7 +13,7 @@ from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Regression, Segmentation
 from jtr_lightning.testing import DataModuleContract
 from tests.data.taskonomy_files import LAYOUTS, raw, seed_of, write_tree, write_view
-from tests.data.training import train_and_predict
+from tests.data.training import data_from_docstring, train_and_predict
 
 BUILDINGS = ("allen_ville", "beach", "cauthron")
 REAL = os.environ.get("JTR_TEST_DATA")
@@ -159,6 +159,21 @@ def test_a_task_of_your_own_reads_the_folder_of_its_name(tmp_path: Path) -> None
     assert data.tasks["facing"].valid(sample.labels["facing"][None]).float().mean() > 0.5
     with pytest.raises(ConfigError, match=r"`folders` should name tasks of the data; found 'face'"):
         TaskonomyDataModule(tmp_path, tasks, folders={"face": "normal"})
+
+
+def test_the_config_of_the_docstring_works(tmp_path: Path) -> None:
+    write_tree(tmp_path, domains=("rgb", "normal"), views=((0, 0),))
+    write_tree(tmp_path, domains=("albedo",), views=((0, 0),), buildings=("beach",))
+    (tmp_path / "s.csv").write_text("id,train,val,test\nbeach,1,0,0\n")
+    data = data_from_docstring(TaskonomyDataModule, root=str(tmp_path), split_file=str(tmp_path / "s.csv"))
+    sample = data.dataset("train")[0]
+    assert {name: tuple(label.shape) for name, label in sample.labels.items()} == {
+        "normal": (3, 256, 256),
+        "albedo": (3, 256, 256),
+    }
+    assert sample.available.all()
+    assert 0 <= sample.labels["albedo"].min() < 0.1
+    assert 0.9 < sample.labels["albedo"].max() <= 1
 
 
 def test_image_level_labels_come_from_a_table(tmp_path: Path) -> None:

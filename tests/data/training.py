@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import lightning as L
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from jtr_lightning.data.base import PartialLabelDataModule
@@ -59,3 +62,23 @@ def train_and_predict(data: PartialLabelDataModule, folder: Path) -> list[dict[s
     predictions = trainer.predict(model, datamodule=data)
     assert predictions is not None
     return predictions
+
+
+def data_from_docstring(kind: type[PartialLabelDataModule], **replacements: str) -> PartialLabelDataModule:
+    """The data module of the config that stands in its docstring.
+
+    Args:
+        kind: The data module.
+        **replacements: Parameters of the config to change, as YAML.
+    """
+    block = re.search(r"::\n\n( +data:\n.*?)\n\n", kind.__doc__ or "", re.DOTALL)
+    assert block is not None
+    config = textwrap.dedent(block[1]).replace(
+        f"jtr_lightning.data.{kind.__name__}", f"{kind.__module__}.{kind.__name__}"
+    )
+    for name, value in replacements.items():
+        config, number = re.subn(rf"(\b{name}: ).*", rf"\g<1>{value}", config)
+        assert number == 1
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(PartialLabelDataModule, "data")
+    return parser.instantiate(parser.parse_string(config)).data
