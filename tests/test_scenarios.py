@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import (
     BoolArray,
+    DomainSplit,
     FractionLabels,
     FullLabels,
     HalfLabels,
@@ -267,3 +269,33 @@ def test_a_split_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 def test_scenarios_say_how_they_were_made() -> None:
     assert SplitFile("a.csv").describe()["init_args"] == {"path": "a.csv"}
     assert FractionLabels({"a": 0.5}).describe()["init_args"] == {"fraction": {"a": 0.5}}
+
+
+# Task and domain
+
+
+@given(st.integers(2, 6), st.integers(2, 6), seeds)
+def test_domain_split_deals_tasks_and_domains_to_one_another(tasks: int, domains: int, seed: int) -> None:
+    samples = table((60, tasks))
+    domain = np.arange(60) % domains * 10
+    available = DomainSplit().availability(replace(samples, domain=domain), seed)
+    by_domain = [available[domain == d] for d in np.unique(domain)]
+    assert all((rows == rows[0]).all() for rows in by_domain)
+    dealt = np.array([rows[0] for rows in by_domain])
+    assert dealt.sum() == max(tasks, domains)
+    assert dealt.any(0).all()
+    assert dealt.any(1).all()
+    if domains >= tasks:
+        assert (dealt.sum(1) == 1).all()
+    else:
+        assert (dealt.sum(0) == 1).all()
+
+
+def test_another_seed_gives_domains_other_tasks() -> None:
+    samples = replace(table((12, 3)), domain=np.arange(12) % 3)
+    assert len({DomainSplit().availability(samples, seed).tobytes() for seed in range(20)}) == 6
+
+
+def test_domain_split_needs_two_domains() -> None:
+    with pytest.raises(ConfigError, match=r"at least 2 domains; found one"):
+        DomainSplit().availability(table((12, 3)), 0)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _E
     from jtr_lightning.regularizers.base import Regularizer as Regularizer
     from jtr_lightning.regularizers.base import View as View
     from jtr_lightning.regularizers.jtr import JTR as JTR
+    from jtr_lightning.scenarios import DomainSplit as DomainSplit
     from jtr_lightning.scenarios import FractionLabels as FractionLabels
     from jtr_lightning.scenarios import FullLabels as FullLabels
     from jtr_lightning.scenarios import HalfLabels as HalfLabels
@@ -63,6 +64,7 @@ _EXPORTS = {
     "DenseRegression": "jtr_lightning.tasks",
     "DenseTask": "jtr_lightning.tasks",
     "Depth": "jtr_lightning.tasks",
+    "DomainSplit": "jtr_lightning.scenarios",
     "DynamicWeightAverage": "jtr_lightning.balancing",
     "FixedWeights": "jtr_lightning.balancing",
     "FractionLabels": "jtr_lightning.scenarios",

@@ -182,6 +182,29 @@ class FractionLabels(Scenario):
         return [self.fraction.get(task, 1.0) for task in tasks]
 
 
+class DomainSplit(Scenario):
+    """Which tasks of a sample are labelled is decided by its domain alone, so that task and domain coincide.
+
+    Domains and tasks are dealt to one another: with at least as many domains as tasks, each domain has labels of one
+    task, otherwise each task has labels in one domain. The seed decides which domain gets which. This is what joining
+    datasets with one kind of label each looks like, and harder than a scenario that draws sample by sample.
+    """
+
+    def draw(self, table: SampleTable, rng: np.random.Generator) -> BoolArray:
+        k = self._require_tasks(table, 2)
+        domains, domain = np.unique(table.domain, return_inverse=True)
+        if len(domains) < 2:
+            raise ConfigError(
+                "DomainSplit should be used with samples of at least 2 domains; found one in the training set. Use "
+                "OneLabel, or a dataset whose source gives `domains()`."
+            )
+        dealt = np.zeros((len(domains), k), dtype=bool)
+        order = rng.permutation(len(domains))
+        for i in range(max(len(domains), k)):
+            dealt[order[i % len(domains)], i % k] = True
+        return np.asarray(dealt[domain])
+
+
 class SplitFile(Scenario):
     """The availability that a file gives: ours (CSV: id, one 0/1 column per task) or a published ``.pth``.
 

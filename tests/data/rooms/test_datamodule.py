@@ -256,3 +256,12 @@ def test_a_network_learns_all_ten_tasks_from_one_label_per_image(root: Path, tmp
     assert np.isfinite(list(after.values())).all()
     assert after["val/depth/abs_err"] < before["val/depth/abs_err"]
     assert after["val/normals/mean_angle"] < before["val/normals/mean_angle"]
+
+
+def test_the_domain_of_a_room_is_its_type_whether_that_is_a_task_or_not(root: Path) -> None:
+    with_task = opened(root, tasks=["depth", "room_type"], batch_size=5)
+    (batch,) = batches(with_task.val_dataloader())
+    assert batch.domain.tolist() == batch.labels["room_type"].tolist()
+    assert len(set(batch.domain.tolist())) > 1
+    (without,) = batches(opened(root, batch_size=5).val_dataloader())
+    assert without.domain.tolist() == batch.domain.tolist()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from jtr_lightning.data.augmentation import Augmentation
 from jtr_lightning.data.base import Split
 from jtr_lightning.data.codings import ClassIds, Levels
 from jtr_lightning.data.dataset import OnError
 from jtr_lightning.data.rooms.furniture import CLASS_NAMES
-from jtr_lightning.data.rooms.layouts import TaskonomyLayout
+from jtr_lightning.data.rooms.layouts import IMAGE_LABELS_FILE, TaskonomyLayout
 from jtr_lightning.data.rooms.scene import ROOM_TYPES
 from jtr_lightning.data.rooms.writing import INFO_FILE, RoomsSpec, is_complete, make_rooms
+from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy import TaskonomyDataModule, TaskonomySource
 from jtr_lightning.data.taskonomy_domains import Domain, known_domains
 from jtr_lightning.errors import DataError
@@ -33,6 +36,21 @@ def _depth() -> Task:
     return Depth(mean=2.5, std=0.8, display_range=(0.0, 6.0))  # measured on 400 rooms
 
 
+class RoomsSource(TaskonomySource):
+    """Some rooms; each type of room is a domain of its own."""
+
+    def domains(self) -> NDArray[np.int64]:
+        """The type of each room, a position in ``ROOM_TYPES``."""
+        # Not the label of the task ``room_type``: the type is known whether that task is trained or not.
+        path = self.index.root / IMAGE_LABELS_FILE
+        rooms, values = read_image_labels(
+            path, ("building", "point", "view"), {"room_type": Classification(list(ROOM_TYPES))}
+        )
+        names = [f"{building}/point_{point}_view_{view}" for building, point, view in rooms]
+        types = dict(zip(names, values["room_type"][:, 0].astype(np.int64), strict=True))
+        return np.array([types[self.name(i)] for i in range(len(self))], dtype=np.int64)
+
+
 class RoomsDataModule(TaskonomyDataModule):
     """Procedural indoor scenes with exact labels for ten tasks, for trying everything without a download.
 
@@ -42,7 +60,8 @@ class RoomsDataModule(TaskonomyDataModule):
     Tasks: ``segmentation`` (12 classes), ``depth`` (metres), ``normals`` (x right, y down, z into the scene),
     ``edge_texture``, ``edge_occlusion``, ``keypoints2d``, ``reshading`` (0 to 1) and ``principal_curvature`` (-1 to 1,
     for 1/(3 cm)) as Taskonomy defines them, and for the whole image ``room_type`` and ``camera_pitch`` (degrees,
-    positive looks down). A window has no depth, normals, reshading and curvature: it looks out to nothing.
+    positive looks down). A window has no depth, normals, reshading and curvature: it looks out to nothing. The type of a
+    room is its domain as well.
 
     Args:
         root: A folder in which rooms are made and kept, the user's cache folder by default; or the folder of rooms
@@ -129,7 +148,7 @@ class RoomsDataModule(TaskonomyDataModule):
         """Makes the rooms unless they are there."""
         make_rooms(self.root, self.spec, workers=self.make_workers)
 
-    def source(self, split: Split) -> TaskonomySource:
+    def source(self, split: Split) -> RoomsSource:
         if not is_complete(self.root, self.spec, TaskonomyLayout()):
             raise DataError(
                 f"The rooms should be made before they are read; found none in '{self.root}'. Call `prepare_data()` "
@@ -137,4 +156,5 @@ class RoomsDataModule(TaskonomyDataModule):
             )
         if not getattr(self.spec, split):
             raise DataError(f"The split '{split}' should have rooms; found `num_{split}` = 0. Ask for some.")
-        return super().source(split)
+        source = super().source(split)
+        return RoomsSource(source.index, source.tasks, source.values, source.image_domain)
