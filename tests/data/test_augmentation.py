@@ -97,6 +97,10 @@ def test_every_scale_position_and_flip_occurs() -> None:
     zooms = np.array([round(out.zoom, 1) for out in seen])
     assert all(40 < (zooms == scale).sum() < 95 for scale in (1.0, 1.2, 1.5))
     assert 70 < sum(out.mirrored for out in seen) < 130
+    # Neither tells anything about the other.
+    assert {(scale, flip) for scale, flip in zip(zooms, (out.mirrored for out in seen), strict=True)} == {
+        (scale, flip) for scale in (1.0, 1.2, 1.5) for flip in (False, True)
+    }
     corners = {tuple(out.labels["c"].min((0, 1))) for out in seen if round(out.zoom, 1) == 1.5}
     assert {0, 10} <= {row for row, _ in corners}
     assert {0, 12} <= {column for _, column in corners}

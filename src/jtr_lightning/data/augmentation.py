@@ -6,9 +6,12 @@ the environment to stop that.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from jtr_lightning.data.resizing import carried
 from jtr_lightning.data.source import Array
@@ -154,8 +157,10 @@ class _Pipeline:
     def __call__(self, image: Array, labels: Mapping[str, Array], seed: int) -> Augmented:
         self._make_slots(len(labels))
         slots = {f"label{i}": carried(array) for i, array in enumerate(labels.values())}
-        # Once per sample: workers are copies of one process, and all would draw the same numbers.
-        self._compose.set_random_seed(seed)
+        # Anew for each sample: workers are copies of one process, and all would draw the same numbers. One generator
+        # for all transforms: set_random_seed() would start each from the same seed, so that a certain zoom would
+        # always come with a flip.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._compose(image=image, **slots)
         moved = {
             name: result[f"label{i}"].view(array.dtype) for i, (name, array) in enumerate(labels.items())

@@ -96,7 +96,6 @@ class RandomColours(A.ImageOnlyTransform):  # type: ignore[misc]
 Operation = Callable[[Pixels, float, int], Pixels]
 """Changes an RGB image by a magnitude in [0, 1] up or down (where there are two directions)."""
 
-_LEVELS = np.arange(256, dtype=np.float32)
 # ITU-R BT.601, OpenCV's and PIL's weights of red, green and blue in grey.
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # PIL's SMOOTH, the zero of its sharpness.
@@ -108,11 +107,6 @@ def _factor(magnitude: float, sign: int) -> float:
     return 1 + sign * 0.9 * magnitude
 
 
-def _levels(image: Pixels, levels: NDArray[Any]) -> Pixels:
-    """Replaces each value by the one that a table ``[256]`` or ``[1, 256, 3]`` has in its place."""
-    return np.asarray(cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8)))
-
-
 def identity(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Nothing."""
     del magnitude, sign
@@ -121,13 +115,14 @@ def identity(image: Pixels, magnitude: float, sign: int) -> Pixels:
 
 def brightness(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Further from or nearer to black."""
-    return _levels(image, _LEVELS * _factor(magnitude, sign))
+    return np.asarray(cv2.convertScaleAbs(image, alpha=_factor(magnitude, sign)))
 
 
 def contrast(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Further from or nearer to the image's mean grey."""
+    factor = _factor(magnitude, sign)
     mean = float(np.dot(cv2.mean(image)[:3], _GREY))
-    return _levels(image, mean + (_LEVELS - mean) * _factor(magnitude, sign))
+    return np.asarray(cv2.addWeighted(image, factor, image, 0, mean * (1 - factor)))
 
 
 def colour(image: Pixels, magnitude: float, sign: int) -> Pixels:
@@ -145,22 +140,31 @@ def sharpness(image: Pixels, magnitude: float, sign: int) -> Pixels:
 def posterize(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Fewer bits per value: 8 down to 4."""
     del sign
-    step = 2 ** round(4 * magnitude)
-    return _levels(image, _LEVELS // step * step)
+    return np.asarray(image & np.uint8(256 - 2 ** round(4 * magnitude)))
 
 
 def solarize(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Inverts values from a threshold on: 255 down to 0."""
     del sign
-    return _levels(image, np.where(255 * (1 - magnitude) <= _LEVELS, 255 - _LEVELS, _LEVELS))
+    threshold = np.ceil(255 * (1 - magnitude))
+    # All bits set where the value is above.
+    _, inverted = cv2.threshold(image, threshold - 1, 255, cv2.THRESH_BINARY)
+    return np.asarray(cv2.bitwise_xor(image, inverted), dtype=np.uint8)
 
 
 def autocontrast(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Stretches each channel over all values."""
     del magnitude, sign
-    ranges = [cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)]
-    stretched = [(_LEVELS - low) * (255 / (high - low)) if high > low else _LEVELS for low, high in ranges]
-    return _levels(image, np.stack(stretched, -1)[None])
+    channels = [_stretched(np.asarray(channel, dtype=np.uint8)) for channel in cv2.split(image)]
+    return np.asarray(cv2.merge(channels), dtype=np.uint8)
+
+
+def _stretched(channel: Pixels) -> Pixels:
+    low, high = int(channel.min()), int(channel.max())
+    if low == high:
+        return channel
+    scale = 255 / (high - low)
+    return np.asarray(cv2.addWeighted(channel, scale, channel, 0, -low * scale))
 
 
 def equalize(image: Pixels, magnitude: float, sign: int) -> Pixels:
