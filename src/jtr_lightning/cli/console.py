@@ -15,10 +15,14 @@ _ADVERTISEMENTS = ("💡 Tip", "TPU available", "Loading `train_dataloader` to e
 _NOISE = (
     # Lightning asks torch about its trees in a way that torch has deprecated: theirs to mend.
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    # LightningCLI calls jsonargparse by names that are deprecated: theirs to mend.
+    (r"\s*`*(By default only one Jsonargparse|instantiate_classes|skip_none)", DeprecationWarning),
     # With images of this library's usual sizes, loading in the main process is as fast; `num_workers` is in --help.
     (r"The '.*_dataloader' does not have many workers", UserWarning),
     # A training set of fewer batches than log_every_n_steps: every epoch's metrics are logged all the same.
     (r"The number of training batches .* is smaller than the logging interval", UserWarning),
+    # A training that goes on from a checkpoint has a run folder of its own, where best.ckpt starts anew.
+    (r"The dirpath has changed from", UserWarning),
     # The checkpoint of a finished run is tested in a new Trainer, whose callbacks differ from the training's.
     (
         r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be",

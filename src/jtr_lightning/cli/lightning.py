@@ -137,10 +137,11 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses, and looks at the checkpoint before anything expensive is done."""
+        arguments = cast(list[str], args)
         try:
-            self.config = parser.parse_args(cast(list[str], args))
+            self.config = parser.parse_args(arguments)
         except ArgumentError as error:
-            options = [key.partition(".")[2] for key in dict(parser.get_defaults())]
+            options = [key for key, _ in self._parser(arguments[0]).get_defaults().items()]
             raise ConfigError(sentence(str(error), options)) from error
         subcommand = self.config["subcommand"]
         checkpoint = self.config[subcommand].ckpt_path
@@ -174,7 +175,12 @@ class CommandLine(LightningCLI):
                 config["logger"] = config["logger"] or False
         if self.subcommand == "predict":
             callbacks.append(self._get(self.config_init, "predictions"))
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            raise ConfigError(
+                f"The options of the trainer do not fit: {' '.join(str(error).split())}"
+            ) from error
 
     def _run_folder(self) -> Path:
         """The folder of the checkpoint's run for evaluation, a new one for training."""

@@ -109,11 +109,21 @@ def _type_of(before: str) -> Any:
     key = _KEY.findall(before)[-1]
     owners = _CLASS.findall(before)
     if owners:
-        cls = _import(owners[-1])
-        hints = typing.get_type_hints(cls.__init__) if cls else {}
-        return hints.get(key)
+        return _parameter_type(_import(owners[-1]), key)
     bases = re.search(r"Subtypes: \[<class '([^']+)'>", before)
     return _import(bases.group(1)) if bases else None
+
+
+def _parameter_type(cls: Any, name: str) -> Any:
+    """The annotation of a parameter, in the class or in the base that it hands the parameter on to."""
+    for owner in getattr(cls, "__mro__", ()):
+        try:
+            hints = typing.get_type_hints(owner.__init__)
+        except NameError:  # a name that is imported for type checkers only
+            continue
+        if name in hints:
+            return hints[name]
+    return None
 
 
 def _import(path: str) -> Callable[..., Any] | None:
