@@ -18,7 +18,7 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.joint_autoencoder import JointAutoencoder
-from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.jtr import JTR, cosine_distance
 from jtr_lightning.regularizers.views import ViewMaker
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Segmentation, Task, dense
 from tests.regularizers.helpers import (
@@ -131,6 +131,13 @@ class TestWhatEachTermTrains:
         assert {name: value(term) for name, term in found.items()} == dict.fromkeys(found, 0.0)
         sum(found.values()).backward()
         assert all(bool(p.grad.isfinite().all()) for p in jtr.parameters())
+
+    def test_zero_latents_of_an_empty_mask_are_no_distance(self) -> None:
+        latent = torch.zeros(4, 3, 2, 2)  # two stacks of each of two samples
+        latent[1] = latent[3] = torch.tensor([1.0, 0, 0]).view(3, 1, 1)
+        latent[3, :, 0] = torch.tensor([0.0, 1, 0]).view(3, 1)
+        mask = torch.tensor([False, True]).view(2, 1, 1, 1).expand(-1, -1, 4, 4)
+        assert cosine_distance(latent, mask).tolist() == pytest.approx([0, 0.5])
 
     def test_the_autoencoder_learns_to_reconstruct(self) -> None:
         jtr = small_jtr(views=1, autoencoder_distance_weight=0.0, widths=(8, 8))
