@@ -305,7 +305,9 @@ def _places(root: Path) -> tuple[Path, Path]:
     from platformdirs import user_cache_path
 
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return root / ".jtr_index.npz", user_cache_path("jtr-lightning") / "indexes" / f"{name}.npz"
+    return root / ".jtr_index.npz", user_cache_path(
+        "jtr_lightning", appauthor=False
+    ) / "indexes" / f"{name}.npz"
 
 
 def _save(places: Sequence[Path], index: TreeIndex, key: str) -> None:
