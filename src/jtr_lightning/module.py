@@ -47,12 +47,15 @@ class PartialLabelModule(Described, L.LightningModule):
         optimizer: Makes the optimizer from parameter groups; Adam with learning rate 1e-4 by default.
         lr_scheduler: Makes the learning-rate schedule, stepped once per epoch; none by default.
         baseline: What the delta compares with; no delta by default.
+        compile: Compile the network and what the regularizer names in ``compilable`` with ``torch.compile``. The first
+            steps take minutes; checkpoints are the same with and without.
+        channels_last: Keep the weights of convolutions in the memory order that matrix units read fastest.
 
     Raises:
         ConfigError: There is no task, or a part does not fit the tasks.
     """
 
-    not_described = ("optimizer", "lr_scheduler")
+    not_described = ("optimizer", "lr_scheduler", "compile", "channels_last")
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class PartialLabelModule(Described, L.LightningModule):
         optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         baseline: Baseline | None = None,
+        compile: bool = False,  # noqa: A002  the name of what it switches on
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         for name in tasks:
@@ -79,6 +84,16 @@ class PartialLabelModule(Described, L.LightningModule):
         self.baseline = baseline
         self.train_losses = TaskMeans(len(tasks))
         self.evaluations = nn.ModuleDict({stage: Evaluation(tasks) for stage in ("val", "test")})
+        trained = [self.network] if self.regularizer is None else [self.network, self.regularizer]
+        if channels_last:
+            for part in trained:
+                # Typed for the 4-dimensional weights alone, which are all that it changes. A convolution with such
+                # weights brings its input into the same order.
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:
+            # In place: a wrapper (torch.compile(module)) would rename the weights in checkpoints.
+            for part in [self.network, *(self.regularizer.compilable() if self.regularizer else ())]:
+                part.compile()
         self._step: tuple[Tensor, Tensor, Tensor]
         self._total_steps: float = float("inf")
 
@@ -169,7 +184,8 @@ class PartialLabelModule(Described, L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs each task's mean loss over its labelled samples of the epoch."""
-        means = self.train_losses.compute().tolist()
+        # torchmetrics gives a number for a tensor of one element.
+        means = self.train_losses.compute().reshape(-1).tolist()
         self.train_losses.reset()
         self.balancing.end_epoch(means)
         for name, mean in zip(self.tasks, means, strict=True):
@@ -228,6 +244,8 @@ class PartialLabelModule(Described, L.LightningModule):
                 f"The checkpoint should be of the same tasks as the model; it has {sorted(saved)}, the model "
                 f"{sorted(self.tasks)}. Give the model the checkpoint's tasks (--data.tasks), or another checkpoint."
             )
+        if self.strict_loading:
+            _check_weights(checkpoint["state_dict"], self.state_dict())
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -261,6 +279,19 @@ class PartialLabelModule(Described, L.LightningModule):
             )
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
         return module.eval()
+
+
+def _check_weights(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuses a checkpoint of another network, naming the first weight that differs."""
+    for name in (*wanted, *saved):
+        there, here = (
+            list(part[name].shape) if name in part else "no such weight" for part in (saved, wanted)
+        )
+        if there != here:
+            raise ConfigError(
+                f"The checkpoint should be of the same network and regularizer as the model; for '{name}' it has "
+                f"{there}, the model {here}. Give the model the arguments that the checkpoint was trained with."
+            )
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str | None = None) -> dict[str, Any]:

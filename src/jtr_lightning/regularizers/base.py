@@ -55,6 +55,10 @@ class Regularizer(Described, nn.Module, ABC):
         """Makes the parameters whose size depends on the tasks; nothing by default."""
         del tasks, feature_channels
 
+    def compilable(self) -> Sequence[nn.Module]:
+        """Parts that gain from ``torch.compile``: called as modules, with inputs of the same shape in every step."""
+        return ()
+
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """Draws the further views that ``forward`` needs, on the batch's device, for the whole batch at once."""
         del batch

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from jtr_lightning.batch import Batch
@@ -140,6 +140,9 @@ class JTR(Regularizer):
         self.autoencoder = JointAutoencoder(
             self.blank_code.shape[1], self.widths, self.depths, norm=self.norm
         )
+
+    def compilable(self) -> Sequence[nn.Module]:
+        return (self.autoencoder, self.autoencoder.encoder)
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
