@@ -181,11 +181,12 @@ class TestNpy:
     @real_files
     @pytest.mark.parametrize("scenario", ["onelabel", "randomlabels"])
     def test_real_published_splits(self, tmp_path: Path, scenario: str) -> None:
-        (tmp_path / "train/image").mkdir(parents=True)
-        for kind in ("image", "label", "depth", "normal"):
-            (tmp_path / "train" / kind).mkdir(exist_ok=True)
-            for i in range(795):
-                (tmp_path / "train" / kind / f"{i}.npy").touch()
+        images = tmp_path / "train/image"
+        images.mkdir(parents=True)
+        for i in range(795):
+            (images / f"{i}.npy").touch()
+        for kind in ("label", "depth", "normal"):
+            (tmp_path / "train" / kind).symlink_to(images)
         path = Path(os.environ["JTR_TEST_DATA"]) / f"label_splits/nyuv2_settings/{scenario}.pth"
         available = NYUv2DataModule(tmp_path, scenario=SplitFile(path)).dataset("train").available
         expected = {"onelabel": [265, 265, 265], "randomlabels": [392, 408, 385]}

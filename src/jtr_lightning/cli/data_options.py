@@ -111,7 +111,7 @@ def parse_with_dataset(
     if not names_a_dataset(arguments):
         raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
     given = parse(parser, _spelled_out(list(arguments)))
-    data = cast(PartialLabelDataModule, parser.instantiate_classes(given)["data"])
+    data = cast(PartialLabelDataModule, parser.instantiate(given)["data"])
     data.prepare_data()
     return given, data
 

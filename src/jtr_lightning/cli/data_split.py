@@ -90,7 +90,7 @@ def _of_numbers(
     table = SampleTable(
         names, tuple(given.tasks), np.ones(shape, dtype=bool), np.zeros(given.num, dtype=np.int64)
     )
-    scenario: Scenario = parser.instantiate_classes(given)["scenario"]
+    scenario: Scenario = parser.instantiate(given)["scenario"]
     return given, names, given.tasks, scenario.availability(table, given.seed)
 
 

@@ -30,12 +30,12 @@ def choose(on_disk: NDArray[np.bool_], number: int) -> list[int]:
     """
     _, which, counts = np.unique(on_disk, axis=0, return_inverse=True, return_counts=True)
     groups = [np.flatnonzero(which.ravel() == g) for g in np.argsort(-counts, kind="stable")]
-    share = -(-number // max(len(groups), 1))
-    rows = [
-        group[np.arange(min(share, len(group))) * len(group) // min(share, len(group))] for group in groups
-    ]
-    turns = [int(row[turn]) for turn in range(share) for row in rows if turn < len(row)]
-    return sorted(turns[:number])
+    quota = [0] * len(groups)
+    while sum(quota) < min(number, len(on_disk)):
+        for g, group in enumerate(groups):
+            quota[g] += quota[g] < len(group) and sum(quota) < number
+    rows = [g[np.arange(q) * len(g) // q] for g, q in zip(groups, quota, strict=True) if q]
+    return sorted(int(row) for row in np.concatenate(rows))
 
 
 def contact_sheet(

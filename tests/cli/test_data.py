@@ -1,0 +1,304 @@
+"""``jtr data``: what it writes, prints and returns."""
+
+import csv
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from jtr_lightning.cli.data_options import DATASETS
+from jtr_lightning.cli.main import main
+from jtr_lightning.data.rooms.all_layouts import LAYOUTS
+
+SMALL = ["--num", "4", "--num_val", "2", "--num_test", "2", "--size", "24", "32", "--workers", "1"]
+
+
+def make(folder: Path, layout: str) -> Path:
+    assert main(["data", "make", "rooms", "--out", str(folder), "--layout", layout, *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture
+def nyu(tmp_path: Path) -> Path:
+    return make(tmp_path / "nyu", "nyuv2")
+
+
+def check(*arguments: Any, sheet: Any = "") -> int:
+    return main(["data", "check", *map(str, arguments), "--sheet", str(sheet), "--workers", "0"])
+
+
+def test_help_names_the_actions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {action} ", text, re.MULTILINE) for action in ("make", "check", "split"))
+    assert main(["data"]) == 2
+    assert main(["data", "chek"]) == 1
+    assert "did you mean 'check'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["make", "check", "split"])
+def test_each_action_has_help(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", action, "--help"])
+    assert f"usage: jtr data {action}" in capsys.readouterr().out
+
+
+class TestMake:
+    @pytest.mark.parametrize(
+        ("layout", "dataset", "rest"),
+        [
+            ("taskonomy", "rooms", []),
+            ("nyuv2", "nyuv2", []),
+            ("nyuv2_mat", "nyuv2", ["--data.classes", "40"]),
+            ("cityscapes", "cityscapes", ["--data.classes", "19", "--data.depth", "metres"]),
+            ("cityscapes_npy", "cityscapes", []),
+        ],
+    )
+    def test_every_layout_is_whole_for_its_loader(
+        self, tmp_path: Path, layout: str, dataset: str, rest: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = make(tmp_path / layout, layout)
+        assert check(folder, "--dataset", dataset, *rest) == 0
+        printed = capsys.readouterr().out
+        assert "train: 4 samples" in printed
+        assert "Nothing is wrong." in printed
+
+    def test_again_is_no_work_and_other_rooms_are_refused(
+        self, nyu: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = (nyu / "train/image/0.npy").stat().st_mtime_ns
+        make(nyu, "nyuv2")
+        assert (nyu / "train/image/0.npy").stat().st_mtime_ns == before
+        command = ["data", "make", "rooms", "--out", str(nyu), "--layout", "nyuv2", *SMALL, "--seed", "1"]
+        assert main(command) == 1
+        assert "seed 0 instead of 1" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["rooms"], "should be given out"),
+            (["house", "--out", "x"], "'rooms'; found 'house'"),
+            (["rooms", "--out", "x", "--layout", "nyu"], "did you mean 'nyuv2'"),
+            (["rooms", "--out", "x", "--num", "-1"], "`train` of Rooms should be from 0"),
+            (["rooms", "--out", "x", "--numm", "3"], "did you mean 'num'"),
+        ],
+    )
+    def test_mistakes(
+        self, tmp_path: Path, arguments: list[str], message: str, monkeypatch: Any, capsys: Any
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["data", "make", *arguments]) == 1
+        assert message in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestCheck:
+    def test_wrong_files_give_exit_code_1_and_their_names(
+        self, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (nyu / "train/normal/1.npy").write_bytes(b"damaged")
+        np.save(nyu / "train/label/2.npy", np.full((24, 32), 55.0))
+        (nyu / "train/depth/3.npy").unlink()
+        sheet = tmp_path / "deep/sheet.png"
+        assert check(nyu, "--dataset", "nyuv2", "--rows", 4, sheet=sheet) == 1
+        printed = capsys.readouterr().out
+        assert re.search(r"Wrong: The file '.*normal/1\.npy'", printed)
+        assert re.search(r"Wrong: Sample '2', task 'segmentation'.*55", printed)
+        assert "2 problems found." in printed
+        assert re.search(r"depth +3 +3 +24x32x1 \(3\) +float32", printed)
+        assert re.search(r"^ *1 +yes +- +yes", printed, re.MULTILINE)  # the sample without a depth
+        assert "The same samples as val." in printed
+        with Image.open(sheet) as picture:
+            assert picture.size == (8 + 4 * 208, 26 + 4 * (150 + 26))
+
+    def test_values_are_printed_for_the_coding(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert check(nyu, "--dataset", "nyuv2", "--splits", "train") == 0
+        depth = np.concatenate([np.load(p).ravel() for p in (nyu / "train/depth").iterdir()])
+        mean, std = depth[depth > 0].mean(), depth[depth > 0].std()
+        row = re.search(
+            r"^ *depth +([\d.]+)% +(\S+) +(\S+) +(\S+) +(\S+)", capsys.readouterr().out, re.MULTILINE
+        )
+        assert row is not None
+        assert [float(v) for v in row.groups()[3:]] == pytest.approx([mean, std], rel=1e-3)
+
+    def test_a_config_says_which_data(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = make(tmp_path / "own", "folder")
+        config = {
+            "trainer": {"max_epochs": 3},
+            "data": {
+                "class_path": "FolderDataModule",
+                "init_args": {
+                    "root": str(folder),
+                    "scales": {"depth": 0.001},
+                    "tasks": {
+                        "segmentation": {"class_path": "Segmentation", "init_args": {"classes": 12}},
+                        "depth": {"class_path": "Depth"},
+                    },
+                },
+            },
+        }
+        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
+        assert check("--config", tmp_path / "fit.yaml") == 0
+        assert "train: 4 samples" in capsys.readouterr().out
+        # An option after it wins: with 3 classes most ids are out of range.
+        assert check("--config", tmp_path / "fit.yaml", "--data.tasks.segmentation.classes", 3) == 1
+
+    def test_the_limit(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert check(nyu, "--dataset", "nyuv2", "--limit", 2, "--splits", "train") == 0
+        assert "2 of them were read." in capsys.readouterr().out
+
+    def test_a_missing_split_is_wrong(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for path in (nyu / "val/image").iterdir():
+            path.unlink()
+        assert check(nyu, "--dataset", "nyuv2", "--splits", "train", "val") == 1
+        assert "val/image' should hold the images" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "which dataset is meant"),
+            (["{root}"], "what kind of dataset"),
+            (["{root}", "--dataset", "nyuv"], "did you mean 'nyuv2'"),
+            (["{root}", "--dataset", "nyuv2", "--splits", "training"], "found 'training'"),
+            (["{root}", "--dataset", "nyuv2", "--limit", "0"], "`limit` should be at least 1"),
+            (["{root}", "--dataset", "nyuv2", "--data.clases", "13"], "did you mean 'classes'"),
+            (["{root}", "--dataset", "nyuv2", "--data.classes", "40"], "for 40 classes"),
+            (["--config", "{root}/rooms.json"], "should say which `data`"),
+            (["--config", "{root}/none.yaml"], "should be readable YAML"),
+        ],
+    )
+    def test_mistakes(
+        self, nyu: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert check(*(argument.format(root=nyu) for argument in arguments)) == 1
+        assert message in capsys.readouterr().err
+
+    def test_the_help_of_a_dataset(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["data", "check", "--data.help", "cityscapes"])
+        assert "--data.inverse_scaling" in capsys.readouterr().out
+
+    @pytest.mark.skipif(
+        "JTR_TEST_DATA" not in os.environ, reason="JTR_TEST_DATA does not name a folder with the real files"
+    )
+    def test_real_taskonomy_views(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        root = Path(os.environ["JTR_TEST_DATA"]) / "taskonomy_mini"
+        sheet = tmp_path / "sheet.png"
+        tasks = "[depth_zbuffer, normal, edge_occlusion, edge_texture, keypoints3d, reshading]"
+        options = (
+            "--data.tasks",
+            tasks,
+            "--data.depth_scale",
+            8 / 65535,
+            "--data.train_buildings",
+            "[hm3d_mini]",
+        )
+        code = check(root, "--dataset", "taskonomy", *options, "--splits", "train", sheet=sheet)
+        printed = capsys.readouterr().out
+        assert code == 0, printed
+        assert "train: 5 samples" in printed
+        with Image.open(sheet) as picture:
+            assert picture.size == (8 + 7 * 208, 26 + 5 * (200 + 26))
+
+
+def split(*arguments: Any) -> int:
+    return main(["data", "split", *map(str, arguments)])
+
+
+class TestSplit:
+    def test_of_numbers(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "new/split.csv"
+        assert split("--num", 795, "--tasks", "a", "b", "c", "--scenario", "OneLabel", "--out", path) == 0
+        rows = list(csv.reader(path.read_text().splitlines()))
+        assert rows[0] == ["id", "a", "b", "c"]
+        assert [row[0] for row in rows[1:]] == [str(i) for i in range(795)]
+        values = np.array(rows[1:])[:, 1:].astype(int)
+        assert values.sum(0).tolist() == [265, 265, 265]
+        printed = capsys.readouterr().out
+        assert re.search(r"with a label of b +265 +33\.3%", printed)
+        assert re.search(r"with 1 label +795 +100\.0%", printed)
+
+    def test_the_seed_decides(self, tmp_path: Path) -> None:
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            options = ("--num", 40, "--tasks", "x", "y", "z", "--scenario", "RandomLabels", "--seed", seed)
+            assert split(*options, "--out", tmp_path / f"{name}.csv") == 0
+        a, b, c = ((tmp_path / f"{name}.csv").read_text() for name in "abc")
+        assert a == b != c
+
+    def test_of_a_dataset_is_what_training_with_that_scenario_uses(
+        self, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from jtr_lightning.data.nyuv2 import NYUv2DataModule
+        from jtr_lightning.scenarios import FractionLabels, SplitFile
+
+        (nyu / "train/depth/3.npy").unlink()
+        options = (
+            "--dataset",
+            "nyuv2",
+            "--scenario",
+            "FractionLabels",
+            "--scenario.fraction",
+            0.5,
+            "--seed",
+            5,
+        )
+        assert split(nyu, *options, "--out", tmp_path / "s.csv") == 0
+        drawn = NYUv2DataModule(nyu, scenario=FractionLabels(0.5), seed=5).dataset("train").available
+        read = NYUv2DataModule(nyu, scenario=SplitFile(tmp_path / "s.csv")).dataset("train").available
+        assert np.array_equal(read, drawn)
+        assert drawn.sum(0).tolist() == [2, 2, 2]
+        assert not drawn[3, 1]
+        assert re.search(r"with a label of depth +2 +50\.0%", capsys.readouterr().out)
+
+    def test_of_a_config(self, nyu: Path, tmp_path: Path) -> None:
+        data = {
+            "class_path": "NYUv2DataModule",
+            "init_args": {"root": str(nyu), "scenario": {"class_path": "OneLabel"}},
+        }
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"data": data}))
+        assert split("--config", tmp_path / "c.yaml", "--out", tmp_path / "s.csv") == 0
+        rows = list(csv.reader((tmp_path / "s.csv").read_text().splitlines()))[1:]
+        assert [sum(map(int, row[1:])) for row in rows] == [1] * 4
+
+    def test_a_file_is_never_overwritten(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "s.csv"
+        path.write_text("precious")
+        assert split("--num", 4, "--tasks", "a", "b", "--scenario", "OneLabel", "--out", path) == 1
+        assert "found a file that exists" in capsys.readouterr().err
+        assert path.read_text() == "precious"
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--num", "4", "--tasks", "a", "b"], "should be given scenario"),
+            (["--num", "0", "--tasks", "a", "b", "--scenario", "OneLabel"], "`num` should be at least 1"),
+            (["--num", "4", "--tasks", "a", "a", "--scenario", "OneLabel"], "each task once"),
+            (["--num", "4", "--tasks", "a", "--scenario", "OneLabel"], "at least 2 tasks"),
+            (["--num", "4", "--tasks", "a", "b", "--scenario", "OneLable"], "did you mean 'OneLabel'"),
+        ],
+    )
+    def test_mistakes(
+        self, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert split(*arguments, "--out", tmp_path / "s.csv") == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "s.csv").exists()
+
+
+def test_every_named_dataset_can_be_imported() -> None:
+    from importlib import import_module
+
+    for known in DATASETS.values():
+        module, _, name = known.class_path.rpartition(".")
+        assert hasattr(import_module(module), name)
+
+
+def test_every_layout_has_a_next_step() -> None:
+    from jtr_lightning.cli.data_make import _NEXT
+
+    assert set(_NEXT) == set(LAYOUTS)
