@@ -76,8 +76,9 @@ class NpyFolderSource(SampleSource):
                 f"The image '{path}' should hold RGB values in [0, 1], or uint8; found {array.dtype} from {low:g} to "
                 f"{high:g}. Divide it by 255."
             )
-        # OpenCV rounds and clips in one pass.
-        return np.asarray(cv2.convertScaleAbs(array.astype(np.float32, copy=False).clip(min=0), alpha=255))
+        values = array.astype(np.float32, copy=False)
+        # OpenCV rounds and clips above in one pass, but would take the absolute value below.
+        return np.asarray(cv2.convertScaleAbs(values if low >= 0 else values.clip(min=0), alpha=255))
 
     def read_label(self, index: int, task: str) -> Array:
         folder, coding = self.columns[task]

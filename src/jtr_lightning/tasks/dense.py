@@ -58,7 +58,7 @@ class DenseTask(Task):
                 f"A label of {type(self).__name__} should have the shape [H, W, {self.target_channels}]"
                 f"{' or [H, W]' if self.target_channels == 1 else ''}; found {list(array.shape)}."
             )
-        return torch.as_tensor(values, dtype=self.target_dtype).permute(2, 0, 1).contiguous()
+        return torch.as_tensor(values, dtype=self.target_dtype).permute(2, 0, 1)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         mask = self.valid(target)
@@ -137,8 +137,10 @@ class Segmentation(DenseTask):
         if array.ndim != 2:
             raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
         ids = torch.as_tensor(array.astype("int64", copy=False))
-        ids = ids.masked_fill(ids == self.ignore_index, IGNORE)
         low, high = (int(v) for v in torch.aminmax(ids))
+        if low <= self.ignore_index <= high:
+            ids = ids.masked_fill(ids == self.ignore_index, IGNORE)
+            low, high = (int(v) for v in torch.aminmax(ids))
         if low < IGNORE or high >= self.channels:
             raise DataError(
                 f"A segmentation label should have class ids 0..{self.channels - 1}, or {IGNORE} or "
@@ -152,6 +154,10 @@ class Segmentation(DenseTask):
 
     def activate(self, raw: Tensor) -> Tensor:
         return F.log_softmax(at_least_float32(raw), dim=1)
+
+    def renormalize(self, mean: Tensor) -> Tensor:
+        """Log-probabilities that sum to one again: the classes' geometric mean."""
+        return F.log_softmax(mean, dim=1)
 
     def decode(self, prediction: Tensor) -> Tensor:
         return prediction.argmax(1)
@@ -433,6 +439,10 @@ class Normals(DenseTask):
 
     def activate(self, raw: Tensor) -> Tensor:
         return unit_length(at_least_float32(raw))
+
+    def renormalize(self, mean: Tensor) -> Tensor:
+        """The direction of the mean, as a unit vector."""
+        return unit_length(mean)
 
     def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``1 - <n_hat, n>``."""
