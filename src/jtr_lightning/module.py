@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
@@ -23,8 +23,13 @@ from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.tasks import Task
 
+if TYPE_CHECKING:
+    from jtr_lightning.prediction import ImageLike
+
 DESCRIPTION = "jtr_lightning"
 """The checkpoint's key of the plain description from which ``load_from_checkpoint`` rebuilds the module."""
+IMAGE_SIZE = "jtr_lightning_image_size"
+"""The checkpoint's key of the height and width that images were resized to in training, or None."""
 
 Predictions = dict[str, Tensor]
 
@@ -50,6 +55,10 @@ class PartialLabelModule(Described, L.LightningModule):
         compile: Compile the network and what the regularizer names in ``compilable`` with ``torch.compile``. The first
             steps take minutes; checkpoints are the same with and without.
         channels_last: Keep the weights of convolutions in the memory order that matrix units read fastest.
+
+    Attributes:
+        image_size: Height and width that the data module resizes images to, learnt when training starts and kept in
+            the checkpoint; None if they keep their own size.
 
     Raises:
         ConfigError: There is no task, or a part does not fit the tasks.
@@ -82,17 +91,21 @@ class PartialLabelModule(Described, L.LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.baseline = baseline
+        self.image_size: tuple[int, int] | None = None
         self.train_losses = TaskMeans(len(tasks))
         self.evaluations = nn.ModuleDict({stage: Evaluation(tasks) for stage in ("val", "test")})
-        trained = [self.network] if self.regularizer is None else [self.network, self.regularizer]
+        trained: list[nn.Module] = (
+            [self.network] if self.regularizer is None else [self.network, self.regularizer]
+        )
         if channels_last:
             for part in trained:
-                # Typed for the 4-dimensional weights alone, which are all that it changes. A convolution with such
+                # Changes the 4-dimensional weights alone; a convolution with such
                 # weights brings its input into the same order.
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=torch.channels_last)
         if compile:
             # In place: a wrapper (torch.compile(module)) would rename the weights in checkpoints.
-            for part in [self.network, *(self.regularizer.compilable() if self.regularizer else ())]:
+            called = () if self.regularizer is None else self.regularizer.compilable()
+            for part in (self.network, *called):
                 part.compile()
         self._step: tuple[Tensor, Tensor, Tensor]
         self._total_steps: float = float("inf")
@@ -109,6 +122,38 @@ class PartialLabelModule(Described, L.LightningModule):
             Task name to prediction, ``[B, C, H, W]`` for dense tasks and ``[B, C]`` for image-level ones.
         """
         return self._run(image)[0]
+
+    def predict(
+        self,
+        image: ImageLike,
+        size: tuple[int, int] | Literal["trained", "own"] = "trained",
+        tile: int | tuple[int, int] | None = None,
+        overlap: float = 0.25,
+        flip: bool = False,
+        decode: bool = True,
+    ) -> Predictions:
+        """Predicts images of any size and kind, and undoes every preprocessing.
+
+        Args:
+            image: A PIL image; an array ``[H, W, 3]`` or ``[H, W]``, uint8 or floating-point in [0, 1]; or a tensor
+                ``[3, H, W]`` or ``[B, 3, H, W]`` of the same values.
+            size: What to resize the image to before the network: as in training, nothing (``own``), or a height and
+                a width. Predictions always have the size of the image.
+            tile: Height and width of overlapping tiles, for images larger than this; predicted at their own size.
+            overlap: Share of a tile that the next one covers again, in [0, 1).
+            flip: Average with the prediction of the mirrored image.
+            decode: Give labels (class ids, depth, unit vectors ...); otherwise what ``forward`` gives.
+
+        Returns:
+            Task name to values on the module's device: ``[H, W]`` or ``[C, H, W]`` for dense tasks, ``[]`` or ``[C]``
+            for image-level ones; for a batch of tensors with ``B`` in front.
+
+        Raises:
+            ConfigError: The image or a parameter does not fit.
+        """
+        from jtr_lightning.prediction import Predictor, predict
+
+        return predict(Predictor(self, size, tile, overlap, flip), image, decode)
 
     def _run(self, image: Tensor) -> tuple[Predictions, list[Tensor]]:
         raw, features = self.network(image)
@@ -141,6 +186,8 @@ class PartialLabelModule(Described, L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        # A trainer with loaders instead of a data module does not tell.
+        self.image_size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
         if self.trainer.world_size > 1:
             # Every rank was seeded alike; views and draws of one rank should not repeat those of another.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -236,6 +283,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()
+        checkpoint[IMAGE_SIZE] = None if self.image_size is None else list(self.image_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(DESCRIPTION, {}).get("init_args", {}).get("tasks")
@@ -244,6 +292,7 @@ class PartialLabelModule(Described, L.LightningModule):
                 f"The checkpoint should be of the same tasks as the model; it has {sorted(saved)}, the model "
                 f"{sorted(self.tasks)}. Give the model the checkpoint's tasks (--data.tasks), or another checkpoint."
             )
+        self.image_size = _image_size(checkpoint)
         if self.strict_loading:
             _check_weights(checkpoint["state_dict"], self.state_dict())
 
@@ -278,6 +327,7 @@ class PartialLabelModule(Described, L.LightningModule):
                 f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."
             )
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
+        module.image_size = _image_size(checkpoint)
         return module.eval()
 
 
@@ -292,6 +342,11 @@ def _check_weights(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
                 f"The checkpoint should be of the same network and regularizer as the model; for '{name}' it has "
                 f"{there}, the model {here}. Give the model the arguments that the checkpoint was trained with."
             )
+
+
+def _image_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
+    size = checkpoint.get(IMAGE_SIZE)
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
