@@ -185,7 +185,7 @@ class UnitVectors(Coding):
 
     def decode(self, raw: Array, path: Path) -> Array:
         check_array(raw, path, shape=(None, None, 3))
-        vectors: NDArray[np.float32] = raw.astype(np.float32)
+        vectors: NDArray[np.float32] = raw.astype(np.float32, copy=False)
         if raw.dtype.kind != "f":
             vectors *= np.float32(2 / _largest(raw.dtype))
             vectors -= 1

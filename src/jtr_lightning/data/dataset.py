@@ -30,14 +30,19 @@ _Result = TypeVar("_Result")
 
 @dataclass
 class Sample:
-    """One sample of a batch: a ``Batch`` without its first dimension."""
+    """One sample of a batch: a ``Batch`` without its first dimension, whose image is still uint8 ``[3, H, W]``."""
 
-    image: Tensor
+    pixels: Tensor
     labels: dict[str, Tensor]
     available: Tensor
     domain: int
     index: int
     skipped: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Tensor:
+        """The image as a batch has it: float32 ``[3, H, W]`` in [0, 1]."""
+        return _as_float(self.pixels)
 
 
 class PartialLabelDataset(Dataset[Sample]):
@@ -119,7 +124,7 @@ class PartialLabelDataset(Dataset[Sample]):
             for name, task in self.tasks.items()
         }
         return Sample(
-            image=_image_tensor(moved.image),
+            pixels=_planes(moved.image),
             labels=labels,
             available=torch.tensor([targets.get(name) is not None for name in self.tasks]),
             domain=int(self.domain[index]),
@@ -205,14 +210,18 @@ class PartialLabelDataset(Dataset[Sample]):
             return None
 
 
-def _image_tensor(image: Array) -> Tensor:
-    """RGB uint8 ``[H, W, 3]`` as float32 ``[3, H, W]`` in [0, 1]."""
+def _planes(image: Array) -> Tensor:
+    """RGB uint8 ``[H, W, 3]`` as ``[3, H, W]``."""
     import cv2
 
     planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
     # Much faster than a permutation in NumPy or torch.
     cv2.split(image, [planes[0], planes[1], planes[2]])
-    return torch.from_numpy(planes).float().div_(255)
+    return torch.from_numpy(planes)
+
+
+def _as_float(pixels: Tensor) -> Tensor:
+    return pixels.float().div_(255)
 
 
 def _asked_for(key: SampleKey | int) -> tuple[int, int, bool]:
@@ -229,14 +238,14 @@ def collate(samples: list[Sample]) -> Batch:
     Raises:
         DataError: The images differ in size.
     """
-    sizes = {tuple(s.image.shape[1:]) for s in samples}
+    sizes = {tuple(s.pixels.shape[1:]) for s in samples}
     if len(sizes) > 1:
         raise DataError(
             f"The images of a batch should have one size; found {sorted(sizes)}. Give the data module `size: [height, "
             "width]`, or a batch size of 1."
         )
     return Batch(
-        image=torch.stack([s.image for s in samples]),
+        image=_as_float(torch.stack([s.pixels for s in samples])),
         labels={name: torch.stack([s.labels[name] for s in samples]) for name in samples[0].labels},
         available=torch.stack([s.available for s in samples]),
         domain=torch.tensor([s.domain for s in samples]),

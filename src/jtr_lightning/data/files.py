@@ -6,11 +6,14 @@ files have none: pixels come as they are stored.
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +158,7 @@ def read_npy(path: str | Path, mmap: bool = False) -> Array:
                 )
             file.seek(0)
             if not mmap:
-                return _numbers(np.lib.format.read_array(file, allow_pickle=False), path)
+                return _numbers(_read_npy_array(file), path)
         return _numbers(np.lib.format.open_memmap(path, mode="r"), path)
     except DataError:
         raise
@@ -300,6 +303,27 @@ def _array_as_image(array: Array, path: Path) -> NDArray[np.uint8]:
             f"{low:g} to {high:g}. Divide it by its maximum, or save it as uint8."
         )
     return np.asarray((array * 255).round().astype(np.uint8))
+
+
+def _read_npy_array(file: BinaryIO) -> Array:
+    """As NumPy's ``read_array``; but the header, a Python literal, is parsed once for all files that share it."""
+    if np.lib.format.read_magic(file) != (1, 0):
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+    length = file.read(2)
+    shape, by_columns, dtype = _npy_header(length + file.read(int.from_bytes(length, "little")))
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not loaded")
+    count = math.prod(shape)
+    values: Array = np.fromfile(file, dtype=dtype, count=count)
+    if values.size != count:
+        raise ValueError(f"{count} values announced, {values.size} found")
+    return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    return np.lib.format.read_array_header_1_0(BytesIO(header))
 
 
 def _numbers(array: Array, path: Path) -> Array:
