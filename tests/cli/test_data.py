@@ -167,6 +167,7 @@ class TestCheck:
             (["{root}", "--dataset", "nyuv2", "--splits", "training"], "found 'training'"),
             (["{root}", "--dataset", "nyuv2", "--limit", "0"], "`limit` should be at least 1"),
             (["{root}", "--dataset", "nyuv2", "--data.clases", "13"], "did you mean 'classes'"),
+            (["{root}", "--dataset", "nyuv2", "--data.scenario", "OneLable"], "did you mean 'OneLabel'"),
             (["{root}", "--dataset", "nyuv2", "--data.classes", "40"], "for 40 classes"),
             (["--config", "{root}/rooms.json"], "should say which `data`"),
             (["--config", "{root}/none.yaml"], "should be readable YAML"),

@@ -292,6 +292,15 @@ class TestMat:
         depths = [float(batch.labels["depth"].mean()) for batch in data.val_dataloader()]
         assert depths == [2, 5]
 
+    def test_a_handle_that_came_by_a_fork_is_not_used(self, mat: Path) -> None:
+        source = NYUv2DataModule(mat).source("train")
+        source.read_image(0)
+        file = source.file  # type: ignore[attr-defined]
+        inherited, file._process = file._file, -1  # as if another process had opened it
+        source.read_image(0)
+        assert file._file is not inherited
+        assert not inherited  # closed
+
     def test_files_can_be_elsewhere(self, mat: Path, tmp_path: Path) -> None:
         for name in ("splits.mat", "classMapping40.mat"):
             (tmp_path / name).write_bytes((mat / name).read_bytes())
