@@ -127,7 +127,8 @@ def _find_class(class_path: str) -> type[Described]:
     if found is None:
         raise ConfigError(
             f"The checkpoint was made with the class '{class_path}', which is not imported here; import the module "
-            f"'{module_name}' before loading (a checkpoint never imports code by itself)."
+            f"'{module_name}' before loading (a checkpoint never imports code by itself; `jtr export` and `jtr predict "
+            f"--images` import what --import names)."
         )
     if not (isinstance(found, type) and issubclass(found, Described)):
         raise ConfigError(

@@ -52,9 +52,12 @@ COMMANDS: dict[str, Command] = {
     "fit": Command(_LIGHTNING, "train a network, from a config file", keeps_name=True),
     "validate": Command(_LIGHTNING, "metrics of a checkpoint on the validation set", keeps_name=True),
     "test": Command(_LIGHTNING, "metrics of a checkpoint on the test set", keeps_name=True),
-    "predict": Command(_LIGHTNING, "write a checkpoint's predictions, raw and as pictures", keeps_name=True),
+    "predict": Command(
+        "jtr_lightning.cli.predict:run", "write a checkpoint's predictions, raw and as pictures"
+    ),
     "data": Command("jtr_lightning.cli.data:run", "make a dataset, or check one that you have"),
     "compare": Command("jtr_lightning.cli.compare:run", "train several methods alike and print the table"),
+    "export": Command("jtr_lightning.cli.export:run", "write a checkpoint's network for other runtimes"),
     "demo": Command(
         "jtr_lightning.cli.demo:run", "train on generated rooms for minutes and look at the result"
     ),

@@ -54,7 +54,24 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         multiple: The number.
 
     Returns:
-        ``[B, C, H', W']``; cropping back is ``[..., :H, :W]``.
+        ``[B, C, H', W']``; ``crop`` undoes it.
     """
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def crop(values: Tensor, height: int, width: int) -> Tensor:
+    """Cuts off what was padded below and to the right.
+
+    Padding by a negative number rather than a slice: a slice is a view whose memory layout depends on whether anything
+    was cut off, and an exported network would be tied to the one or the other.
+
+    Args:
+        values: ``[B, C, H', W']``.
+        height: Height to keep.
+        width: Width to keep.
+
+    Returns:
+        ``[B, C, height, width]``.
+    """
+    return F.pad(values, (0, width - values.shape[-1], 0, height - values.shape[-2]))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from jtr_lightning.networks.base import Network
-from jtr_lightning.networks.images import Normalize, pad_to_multiple
+from jtr_lightning.networks.images import Normalize, crop, pad_to_multiple
 from jtr_lightning.networks.segnet_blocks import (
     DEPTHS,
     WIDTHS,
@@ -79,7 +79,7 @@ class SegNet(Network):
         raw: dict[str, Tensor] = {}
         if self.decoder is not None:
             shared = self.decoder(latent, pools)
-            raw = {name: head(shared)[..., :height, :width] for name, head in self.dense_heads.items()}
+            raw = {name: crop(head(shared), height, width) for name, head in self.dense_heads.items()}
         if self.image_heads:
             pooled = latent.mean((2, 3))
             raw |= {name: head(pooled) for name, head in self.image_heads.items()}

@@ -12,7 +12,7 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.networks.base import Network
 from jtr_lightning.networks.decoders import Decoder, find_decoder
 from jtr_lightning.networks.encoders import make_encoder, short
-from jtr_lightning.networks.images import IMAGENET_MEAN, IMAGENET_STD, Normalize, pad_to_multiple
+from jtr_lightning.networks.images import IMAGENET_MEAN, IMAGENET_STD, Normalize, crop, pad_to_multiple
 from jtr_lightning.tasks import Task
 
 SHARED = "shared"
@@ -108,7 +108,7 @@ class SMPNetwork(Network):
             values = head(decoded[SHARED if self.shared_decoder else name])
             if self.decoder.stride > 1:
                 values = F.interpolate(values, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-            raw[name] = values[..., :height, :width]
+            raw[name] = crop(values, height, width)
         if self.image_heads:
             pooled = features[-1].mean((2, 3))
             raw |= {name: head(pooled) for name, head in self.image_heads.items()}

@@ -155,6 +155,17 @@ class Task(Described, ABC):
         """Values after the image was flipped left to right (the pixels are already moved)."""
         return values
 
+    def renormalize(self, mean: Tensor) -> Tensor:
+        """A mean of predictions as a prediction: of several views of an image, or of neighbouring pixels.
+
+        Args:
+            mean: ``[B, channels, ...]``, a weighted mean of what ``activate`` gave.
+
+        Returns:
+            A prediction of the same shape; by default the mean itself.
+        """
+        return mean
+
     # The joint-task space (JTR).
 
     @property

@@ -83,6 +83,10 @@ class Classification(ImageTask):
     def activate(self, raw: Tensor) -> Tensor:
         return F.log_softmax(at_least_float32(raw), dim=1)
 
+    def renormalize(self, mean: Tensor) -> Tensor:
+        """Log-probabilities that sum to one again: the classes' geometric mean."""
+        return F.log_softmax(mean, dim=1)
+
     def decode(self, prediction: Tensor) -> Tensor:
         return prediction.argmax(1)
 

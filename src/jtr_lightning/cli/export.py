@@ -1,0 +1,69 @@
+"""``jtr export``: a checkpoint's network for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jtr_lightning.callbacks.run_folder import run_of_checkpoint
+from jtr_lightning.cli.checkpoints import Parser, add_checkpoint, load
+from jtr_lightning.cli.console import console
+from jtr_lightning.export import FORMATS, Exported, export_model
+
+
+def run(arguments: list[str]) -> None:
+    """Writes a model and its description, and says what it takes.
+
+    Args:
+        arguments: The options.
+
+    Raises:
+        UserError: An option does not fit, or the network cannot be exported.
+    """
+    parser = Parser(
+        prog="jtr export",
+        description="Writes a checkpoint's network with the tasks' activations, checks the file by running it, and "
+        "writes a JSON file beside it that tells inputs, outputs, classes and units.",
+    )
+    add_checkpoint(parser)
+    parser.add_argument("--format", required=True, choices=list(FORMATS), help="The kind of file.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="The file; by default export/<format>/model.* in the checkpoint's run folder.",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="Size to check with, and the only size where the network allows no other; by default the training's.",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace files that exist.")
+    given = parser.parse_args(arguments)
+    module = load(given)
+    path = given.out or _default(Path(given.ckpt_path), given.format)
+    size = None if given.size is None else (given.size[0], given.size[1])
+    _report(export_model(module, path, given.format, size, given.overwrite), given.format)
+
+
+def _default(checkpoint: Path, format_name: str) -> Path:
+    folder = run_of_checkpoint(checkpoint) or checkpoint.parent
+    return folder / "export" / format_name / f"model{FORMATS[format_name].suffix}"
+
+
+def _report(exported: Exported, format_name: str) -> None:
+    sizes, out = exported.sizes, console()
+    worst = max(exported.differences, key=lambda name: exported.differences[name])
+    out.print(f"Model: {exported.path}\nDescription: {exported.description}", markup=False, soft_wrap=True)
+    out.print(
+        f"Takes images [batch, 3, height, width] with batch: {sizes.batch}, height: {sizes.height}, width: "
+        f"{sizes.width}.",
+        markup=False,
+    )
+    if exported.reason:
+        out.print(f"Not any size, because: {exported.reason}", markup=False, soft_wrap=True)
+    out.print(
+        f"Checked by running it: differs from the module by at most {exported.differences[worst]:.2g} ('{worst}'); "
+        f"allowed is {FORMATS[format_name].tolerance:g} of the largest value.",
+        markup=False,
+    )

@@ -1,0 +1,260 @@
+"""The kinds of files that a network is exported to: how each is written, and how it is run again."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jtr_lightning._version import __version__
+from jtr_lightning.described import rebuild
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import Predictions
+from jtr_lightning.networks.base import Network
+from jtr_lightning.tasks import Task
+
+INPUT = "image"
+METADATA = "jtr_lightning"
+"""The key of a safetensors file under which it says how to rebuild the network."""
+STEP = 32
+"""What height and width are a multiple of where a network cannot be exported for any size: most encoders' stride."""
+_PROTOBUF_LIMIT = 1.8e9  # bytes; above 2 GB, ONNX keeps weights in a file of their own
+
+
+class Deployed(nn.Module):
+    """The network and the tasks' activations, all that prediction needs.
+
+    Args:
+        network: A built network.
+        tasks: Task name to task.
+    """
+
+    def __init__(self, network: Network, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.network = network
+        self.tasks = dict(tasks)
+
+    def forward(self, image: Tensor) -> Predictions:
+        """Predicts as ``PartialLabelModule.forward``: task name to prediction, for RGB ``[B, 3, H, W]`` in [0, 1]."""
+        raw, _ = self.network(image)
+        return {name: task.activate(raw[name]) for name, task in self.tasks.items()}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an exported network takes.
+
+    Attributes:
+        batch: ``any``, or how many images at once.
+        height: ``any``, ``multiple of 32`` or a number of pixels.
+        width: Likewise.
+    """
+
+    batch: str | int
+    height: str | int
+    width: str | int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to export, from the most general on.
+
+    Attributes:
+        sizes: What it promises.
+        dimensions: torch's description of the dimensions that vary, by their position in ``[B, 3, H, W]``.
+        checks: Shapes ``(B, H, W)`` that it is checked with.
+    """
+
+    sizes: Sizes
+    dimensions: dict[int, Any]
+    checks: tuple[tuple[int, int, int], ...]
+
+
+class ExportFormat(ABC):
+    """A kind of file.
+
+    Attributes:
+        suffix: The file's ending.
+        packages: What must be installed.
+        tolerance: Largest difference from the module's predictions, relative to the largest value of each task's
+            prediction (and absolute below 1).
+    """
+
+    suffix: str
+    packages: tuple[str, ...]
+    tolerance: float
+
+    @abstractmethod
+    def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
+        """Writes the file."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Callable[[Tensor], Predictions]:
+        """The written file as a function of an image, run as a user of the file would."""
+
+    def attempts(self, height: int, width: int) -> Sequence[Attempt]:
+        """The ways to try, in order; by default any size, multiples of ``STEP``, and the one size."""
+        dim = torch.export.Dim
+        up, along = _up(height), _up(width)
+        # Two sizes each, neither a multiple of the other's or of the stride.
+        general = ((1, height, width), (3, up + STEP + 5, along + 2 * STEP + 3))
+        steps = {2: STEP * dim("_height", min=1, max=1024), 3: STEP * dim("_width", min=1, max=1024)}
+        multiple = f"multiple of {STEP}"
+        return (
+            Attempt(Sizes("any", "any", "any"), {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC}, general),
+            Attempt(
+                Sizes("any", multiple, multiple),
+                {0: dim.DYNAMIC, **steps},
+                ((1, up, along), (3, up + STEP, along + 2 * STEP)),
+            ),
+            Attempt(Sizes("any", height, width), {0: dim.DYNAMIC}, ((1, height, width), (3, height, width))),
+            Attempt(Sizes(1, height, width), {}, ((1, height, width),)),
+        )
+
+
+class TorchExport(ExportFormat):
+    """A program of torch.export: runs in torch without this library, and is what further compilers take."""
+
+    suffix = ".pt2"
+    packages = ()
+    # The same kernels; sums may be in another order.
+    tolerance = 1e-5
+
+    def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
+        with warnings.catch_warnings():
+            # Parts of torch's own exporter that torch has deprecated.
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, (_example(attempt),), dynamic_shapes=(attempt.dimensions,))
+            torch.export.save(program, path)
+
+    def load(self, path: Path) -> Callable[[Tensor], Predictions]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: Callable[[Tensor], Predictions] = torch.export.load(path).module()
+        return loaded
+
+
+class Onnx(ExportFormat):
+    """An ONNX model, for onnxruntime and many others; each task is an output of its name."""
+
+    suffix = ".onnx"
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    # Other kernels, and normalisations folded into convolutions: some hundred roundings of 6e-8.
+    tolerance = 1e-4
+
+    def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
+        names = {0: "batch", 2: "height", 3: "width"}
+        dynamic = torch.export.Dim.DYNAMIC
+        shapes = {k: names[k] if v is dynamic else v for k, v in attempt.dimensions.items()}
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # parts of torch's own exporter that torch has deprecated
+            torch.onnx.export(
+                model,
+                (_example(attempt),),
+                path,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=list(model.tasks),
+                dynamic_shapes=(shapes,),
+                external_data=size > _PROTOBUF_LIMIT,
+                verbose=False,
+            )
+
+    def load(self, path: Path) -> Callable[[Tensor], Predictions]:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+
+        def run(image: Tensor) -> Predictions:
+            outputs = session.run(names, {INPUT: image.numpy()})
+            return {name: torch.from_numpy(values) for name, values in zip(names, outputs, strict=True)}
+
+        return run
+
+
+class SafeTensors(ExportFormat):
+    """The weights alone, with a plain description of the network; ``load_network`` reads it with this library."""
+
+    suffix = ".safetensors"
+    packages = ("safetensors",)
+    tolerance = 0.0
+
+    def attempts(self, height: int, width: int) -> Sequence[Attempt]:
+        """One: the network as it is takes any size that it was made for."""
+        return super().attempts(height, width)[:1]
+
+    def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
+        from safetensors.torch import save_file
+
+        description = {
+            "network": model.network.describe(),
+            "tasks": {name: task.describe() for name, task in model.tasks.items()},
+            "version": __version__,
+        }
+        # Copies: tensors that share memory are refused.
+        weights = {k: v.contiguous().clone() for k, v in model.network.state_dict().items()}
+        save_file(weights, path, {"format": "pt", METADATA: json.dumps(description)})
+
+    def load(self, path: Path) -> Callable[[Tensor], Predictions]:
+        return load_network(path)
+
+
+FORMATS: dict[str, ExportFormat] = {
+    "torch.export": TorchExport(),
+    "onnx": Onnx(),
+    "safetensors": SafeTensors(),
+}
+"""Kinds of files by the name that the command line uses."""
+
+
+def load_network(path: str | Path) -> Deployed:
+    """Reads what ``jtr export --format safetensors`` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network with the tasks' activations, in evaluation mode.
+
+    Raises:
+        ConfigError: No such file, or not written by this library.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"The file '{path}' should be a safetensors file; found: {error}.") from error
+    if METADATA not in metadata:
+        raise ConfigError(
+            f"The file '{path}' should be written by `jtr export`; found a safetensors file of another kind."
+        )
+    description = json.loads(metadata[METADATA])
+    tasks: dict[str, Task] = rebuild(description["tasks"])
+    network: Network = rebuild(description["network"]).build(tasks)
+    network.load_state_dict(weights)
+    return Deployed(network, tasks).eval()
+
+
+def _example(attempt: Attempt) -> Tensor:
+    """An image to trace with; no two dimensions alike, as torch takes those that are alike for one."""
+    _, height, width = attempt.checks[0]
+    if 2 in attempt.dimensions:
+        height, width = max(height, 2 * STEP), max(width, 2 * STEP)
+        width += STEP if height == width else 0
+    return torch.rand(2 if 0 in attempt.dimensions else 1, 3, height, width)
+
+
+def _up(length: int) -> int:
+    return -(-length // STEP) * STEP
