@@ -78,6 +78,14 @@ def test_draws_differ_between_samples_repeat_with_the_seed_and_stay_in_range() -
     assert float(first.max()) <= 1
 
 
+def test_images_become_brighter_or_darker() -> None:
+    grey = torch.full((120, 3, 4, 4), 0.5)
+    means = Photometric(operations=1)(grey).mean((1, 2, 3))
+    # The strongest of the weakest six magnitudes is a factor of 1 +- 0.15.
+    assert float(means.min()) == pytest.approx(0.5 * 0.85)
+    assert float(means.max()) == pytest.approx(0.5 * 1.15)
+
+
 def test_nothing_drawn_changes_nothing() -> None:
     images = torch.rand(3, 3, 8, 8)
     assert torch.equal(Photometric(operations=0)(images), images)
