@@ -147,6 +147,22 @@ def test_resizing_takes_the_nearest_label_of_any_type(files: Path) -> None:
     assert (half == sample.labels["segmentation"].numpy()[..., None]).any(-1).all()
 
 
+class _ReadOnly(TinySource):
+    def read_label(self, index: int, task: str) -> Array:
+        label = super().read_label(index, task)
+        label.flags.writeable = False
+        return label
+
+
+def test_labels_may_come_from_memory_that_must_not_be_written(files: Path, make: Make) -> None:
+    tasks = make().tasks
+    source = _ReadOnly(files, "train")
+    dataset = PartialLabelDataset(source, tasks, source.on_disk(tuple(tasks)))
+    before = source.read_label(0, "depth")[..., 0].copy()
+    dataset[0].labels["depth"].zero_()
+    assert np.array_equal(dataset[0].labels["depth"][0].numpy(), before)
+
+
 def test_images_of_several_sizes_do_not_make_a_batch(make: Make) -> None:
     first, second = make().dataset("train")[0], make(size=(8, 8)).dataset("train")[1]
     with pytest.raises(DataError, match=r"should have one size.*`size:"):
