@@ -25,6 +25,7 @@ class Costs(L.Callback):
 
     Attributes:
         seconds: Wall-clock time from the first training step to the end, validation included.
+        device: What it is trained on.
         peak_memory: Bytes: what the process held in memory at most, or on a CUDA device, of that device's memory.
     """
 
@@ -32,6 +33,7 @@ class Costs(L.Callback):
         self.report = report
         self.seconds = 0.0
         self.peak_memory = 0
+        self.device = torch.device("cpu")
         self._before = 0.0
         self._started: float | None = None
         self._reported = -_REPORT_EVERY
@@ -48,8 +50,9 @@ class Costs(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
         self._started = time.monotonic()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        self.device = pl_module.device
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -72,11 +75,11 @@ class Costs(L.Callback):
         if self._started is None:
             return
         self.seconds = self._before + time.monotonic() - self._started
-        self.peak_memory = max(self.peak_memory, _peak_memory())
+        self.peak_memory = max(self.peak_memory, _peak_memory(self.device))
 
 
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     # macOS counts bytes, Linux kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

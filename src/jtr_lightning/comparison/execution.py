@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import yaml
 from filelock import FileLock, Timeout
 
-from jtr_lightning.callbacks.run_folder import CONFIG
 from jtr_lightning.comparison.plan import Run
-from jtr_lightning.comparison.results import LOCK, LOG, PROGRESS, RESULT, read_result
+from jtr_lightning.comparison.results import CONFIG, LOCK, LOG, PROGRESS, RESULT, read_result
 
 WORKER = (sys.executable, "-m", "jtr_lightning.comparison.worker")
 

@@ -202,7 +202,7 @@ def make_plan(
         labels: Which labels they are trained with.
         seeds: The seeds.
         overrides: Options for every run, as after ``jtr fit``.
-        baseline: The method that is also trained with full labels.
+        baseline: The method that is also trained with full labels, if any scenario hides some.
 
     Returns:
         Runs by labels, seed and method, in this order; those with full labels last.
@@ -212,7 +212,7 @@ def make_plan(
     """
     _refuse_decided(overrides)
     chosen = [(method, which) for which in labels for method in methods]
-    if baseline is not None and FULL not in labels:
+    if baseline is not None and FULL not in labels and any(which.fraction is None for which in labels):
         chosen += [(method, FULL) for method in methods if method.name == baseline]
     configs = {(method, which): resolve(method.config, which, overrides) for method, which in chosen}
     order = list(dict.fromkeys(which for _, which in chosen))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jtr_lightning.comparison.plan import Labels
+from jtr_lightning.comparison.plan import FULL, Labels
 from jtr_lightning.comparison.report import deltas, task_head
 from jtr_lightning.comparison.results import Results
 from jtr_lightning.comparison.statistics import summary
@@ -36,6 +36,8 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     scenarios = [
         w for w in results.labels if w.fraction is None and any(results.of(m, w) for m in results.methods)
     ]
+    if len(scenarios) > 1 and not any(results.of(m, FULL) for m in results.methods if m != results.baseline):
+        scenarios = [w for w in scenarios if w != FULL]  # a line in the others says the same
     shares = [w for w in results.labels if w.fraction is not None]
     drawn: dict[str, str] = {}
     if scenarios:
@@ -75,13 +77,24 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any]:
 
 
 def _draw_scenarios(results: Results, scenarios: list[Labels], path: Path) -> None:
-    """A row for each scenario, a panel for each metric: every seed as a dot, the mean with its deviation as a bar."""
+    """A row for each scenario, a panel for each metric: every seed as a dot, the mean with its deviation as a bar.
+
+    A dashed line is supervised multi-task training with full labels.
+    """
     panels = _panels(results)
     figure, axes = _figure(len(scenarios), len(panels))
     for labels, row in zip(scenarios, axes, strict=True):
         for (title, values_of), axis in zip(panels, row, strict=True):
             axis.set_title(f"{labels.title}\n{title}", fontsize=9)
             _bars(axis, [(method, list(values_of(method, labels))) for method in results.methods])
+    if results.baseline is not None:
+        for (_, values_of), column in zip(
+            panels[: len(results.tasks)], axes.T[: len(results.tasks)], strict=True
+        ):
+            full = summary(list(values_of(results.baseline, FULL)))
+            if full is not None:
+                for axis in column:
+                    axis.axvline(full.mean, linestyle="--", linewidth=1, color="gray")
     figure.savefig(path, dpi=120)
 
 

@@ -229,14 +229,24 @@ def _cell(values: Iterable[float], form: str = ".4g") -> str:
     if found is None:
         return ""
     deviation = "" if found.deviation is None else f" ± {found.deviation:{form.lstrip('+')}}"
-    return f"{found.mean:{form}}{deviation}"
+    return f"{_number(found.mean, form)}{deviation}"
 
 
 def _interval(pair: Paired | None, form: str) -> str:
     if pair is None:
         return ""
-    ends = "" if pair.low is None or pair.high is None else f" [{pair.low:{form}}, {pair.high:{form}}]"
-    return f"{pair.mean:{form}}{ends}"
+    ends = (
+        ""
+        if pair.low is None or pair.high is None
+        else f" [{_number(pair.low, form)}, {_number(pair.high, form)}]"
+    )
+    return f"{_number(pair.mean, form)}{ends}"
+
+
+def _number(value: float, form: str) -> str:
+    """A number that is rounded to 0 has no minus."""
+    text = f"{value:{form}}"
+    return f"{0.0:{form}}" if float(text) == 0 else text
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

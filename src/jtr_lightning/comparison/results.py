@@ -12,6 +12,7 @@ from typing import Any
 from jtr_lightning.comparison.plan import Labels, Run
 from jtr_lightning.errors import ConfigError
 
+CONFIG = "config.yaml"
 RESULT = "result.json"
 PROGRESS = "progress.txt"
 LOG = "log.txt"

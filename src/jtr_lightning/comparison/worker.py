@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,11 +14,11 @@ from filelock import FileLock, Timeout
 
 import jtr_lightning
 from jtr_lightning._version import __version__
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
+from jtr_lightning.callbacks.run_folder import CHECKPOINTS
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.costs import Costs
-from jtr_lightning.comparison.results import LOCK, PROGRESS, Result, TaskFacts, write_result
+from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule, read_checkpoint
 
@@ -57,7 +58,10 @@ def _train_and_test(folder: Path) -> None:
     costs = Costs(folder / PROGRESS)
     last = _last_checkpoint(training)
     go_on = [] if last is None else ["--ckpt_path", str(last)]
-    fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs])
+    with warnings.catch_warnings():
+        # On purpose, after an interruption; the log of the interrupted part has another name by now.
+        warnings.filterwarnings("ignore", message="(Experiment logs|Checkpoint) directory .* is not empty")
+        fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs])
     best = _best_checkpoint(fitted, training)
     tested = command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training)
     model = tested.model
@@ -75,7 +79,7 @@ def _train_and_test(folder: Path) -> None:
         best_epoch=epoch,
         train_seconds=costs.seconds,
         peak_memory=costs.peak_memory,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+        device=_device_name(fitted.trainer.strategy.root_device),
         threads=torch.get_num_threads(),
         commit=commit,
     )
@@ -87,7 +91,7 @@ def _last_checkpoint(training: Path) -> Path | None:
     last = training / CHECKPOINTS / "last.ckpt"
     try:
         read_checkpoint(last)
-    except ConfigError:
+    except Exception:  # none there, or whatever an unpickler makes of half a file
         found = None
     else:
         found = last
@@ -120,12 +124,19 @@ def _keep_weights(path: Path) -> int:
     return epoch
 
 
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+
+
 def _commit() -> str:
-    """The commit that this package is a checkout of (``-dirty`` if changed since); else its version."""
+    """The commit that this package is a checkout of, and whether its files have changed since; else its version."""
     package = Path(jtr_lightning.__file__).parent
-    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
-    commit = _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if tracked else ""
-    return commit or f"version {__version__}"
+    if not _git(
+        package, "ls-files", "--error-unmatch", "__init__.py"
+    ):  # installed, or below another repository
+        return f"version {__version__}"
+    changed = _git(package, "status", "--porcelain", "--", ".")
+    return _git(package, "rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -60,8 +60,8 @@ class RoomsDataModule(TaskonomyDataModule):
     Tasks: ``segmentation`` (12 classes), ``depth`` (metres), ``normals`` (x right, y down, z into the scene),
     ``edge_texture``, ``edge_occlusion``, ``keypoints2d``, ``reshading`` (0 to 1) and ``principal_curvature`` (-1 to 1,
     for 1/(3 cm)) as Taskonomy defines them, and for the whole image ``room_type`` and ``camera_pitch`` (degrees,
-    positive looks down). A window has no depth, normals, reshading and curvature: it looks out to nothing. The type of a
-    room is its domain as well.
+    positive looks down). A window has no depth, normals, reshading and curvature: it looks out to nothing. The type of
+    a room is its domain as well.
 
     Args:
         root: A folder in which rooms are made and kept, the user's cache folder by default; or the folder of rooms

@@ -1,0 +1,169 @@
+"""``jtr compare`` from its arguments to its tables."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jtr_lightning.cli.compare import duration, split_overrides
+from jtr_lightning.cli.main import main
+from jtr_lightning.comparison.results import LOG, write_result
+from jtr_lightning.errors import ConfigError
+from tests.comparison.parts import fake_result, write_config
+
+
+def test_options_with_a_dot_are_for_every_run() -> None:
+    own, overrides = split_overrides(
+        [
+            "--trainer.max_epochs",
+            "5",
+            "a.yaml",
+            "--data.size=[8,8]",
+            "b.yaml",
+            "--seeds",
+            "0",
+            "--data.x",
+            "-1",
+        ]
+    )
+    assert own == ["a.yaml", "b.yaml", "--seeds", "0"]
+    assert overrides == ["--trainer.max_epochs", "5", "--data.size=[8,8]", "--data.x", "-1"]
+    with pytest.raises(ConfigError, match=r"--data.size should be followed by a value; found none"):
+        split_overrides(["a.yaml", "--data.size"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(20, "less than a minute"), (95, "about 2 min"), (3600, "about 1 h 0 min"), (7530, "about 2 h 6 min")],
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--jobs", "0"], "--jobs should be at least 1; found 0"),
+        (["--seeds", "-1"], "--seeds should be at least 0; found -1"),
+        (["--baseline", "jtr"], "--baseline should be one of the compared methods; found 'jtr'"),
+        (["--data.seed", "1"], "use --seeds instead"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    config = write_config(tmp_path / "toy.yaml")
+    assert main(["compare", str(config), "--out", str(tmp_path / "out"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_typo_in_an_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(["compare", "a.yaml", "--seed", "0"])
+    assert leave.value.code == 2
+    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = [str(write_config(tmp_path / f"{name}.yaml")) for name in ("supervised", "jtr")]
+    out = tmp_path / "out"
+    assert main(["compare", *configs, "--seeds", "0", "1", "--out", str(out), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "6 runs: 0 finished, 0 to go on, 6 to do."
+    assert [line.split()[2].rpartition("-")[0] for line in lines[:-1]] == [
+        *("supervised-onelabel-0", "jtr-onelabel-0", "supervised-onelabel-1", "jtr-onelabel-1"),
+        *("supervised-fulllabels-0", "supervised-fulllabels-1"),
+    ]
+    assert not out.exists()
+
+
+def plan(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """State and name of every run."""
+    assert main(["compare", *arguments, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    return [(line[:9].strip(), line[10:]) for line in lines]
+
+
+def test_results_of_what_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [str(write_config(tmp_path / f"{name}.yaml")) for name in ("supervised", "jtr")]
+    out = tmp_path / "out"
+    arguments = [*configs, "--seeds", "0", "--out", str(out)]
+    _, (_, jtr), _ = plan(arguments, capsys)
+    folder = out / "runs" / jtr
+    folder.mkdir(parents=True)
+    write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}))
+    assert [state for state, _ in plan(arguments, capsys)] == ["to do", "finished", "to do"]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    assert main(["compare", *arguments, "--results-only"]) == 0
+    printed = capsys.readouterr().out
+    assert "No plots were drawn, since matplotlib is not installed; pip install matplotlib" in printed
+    text = (out / "results.md").read_text(encoding="utf-8")
+    assert "| supervised |  |  |" in text
+    assert "| jtr | 0.5 | 1.25 |" in text
+    assert f"jtr compare {configs[0]} {configs[1]} --seeds 0" in text
+    assert not (out / "results.png").exists()
+
+
+@pytest.mark.slow
+def test_trains_reports_failures_and_reuses_what_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    good = write_config(tmp_path / "good.yaml", epochs=1)
+    bad = write_config(tmp_path / "bad.yaml", epochs=1, number=0)
+    out = tmp_path / "out"
+    arguments = [
+        *("compare", str(bad), str(good), "--seeds", "0", "--jobs", "2", "--out", str(out)),
+        *("--data.batch_size", "2"),
+    ]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "2 runs, 0 of them finished." in printed
+    assert "finished: good, onelabel, seed 0" in printed
+    failed = next(
+        line for line in printed.splitlines() if line.startswith("Failed: bad, onelabel, seed 0; see ")
+    )
+    assert (
+        "error: The split 'train' should have at least one sample"
+        in Path(failed.partition("see ")[2]).read_text()
+    )
+    with (out / "results.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["method"] == "bad"
+    assert first["test/depth/abs_err"] == ""
+    assert float(second["test/depth/abs_err"]) > 0
+    assert (out / "results.png").is_file()
+    log = out / "runs" / second["run"] / LOG
+    before = log.read_bytes()
+    assert "batch_size: 2" in (log.parent / "config.yaml").read_text()
+
+    assert [state for state, _ in plan(arguments[1:], capsys)] == ["to do", "finished"]
+    assert main(["compare", str(good), *arguments[3:]]) == 0
+    printed = capsys.readouterr().out
+    assert "1 runs, 1 of them finished." in printed
+    assert "begun" not in printed
+    assert log.read_bytes() == before
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from jtr_lightning.cli.compare import run\n"
+        "try: run(['--help'])\n"
+        "except SystemExit as leave: print(leave.code, sorted({'torch', 'lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--scenarios" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"

@@ -1,0 +1,140 @@
+"""One run: chosen on the validation set, measured on the test set, gone on with after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+from jtr_lightning.comparison import worker
+from jtr_lightning.comparison.plan import Labels, resolve
+from jtr_lightning.comparison.results import LOCK, PROGRESS, Result, TaskFacts, read_result
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
+from tests.comparison.parts import ONELABEL, write_config
+
+HALF = Labels("fractionlabels", "FractionLabels", 0.5)
+
+
+def prepare(tmp_path: Path, labels: Labels = ONELABEL, **config: object) -> Path:
+    """The folder of a run that has not begun."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    file = write_config(tmp_path / "toy.yaml", **config)  # type: ignore[arg-type]
+    (folder / "config.yaml").write_text(yaml.safe_dump(resolve(str(file), labels)))
+    return folder
+
+
+def finished(folder: Path) -> Result:
+    result = read_result(folder)
+    assert result is not None
+    return result
+
+
+def validation_scores(folder: Path) -> dict[int, float]:
+    """Epoch to score, over all parts of the training."""
+    scores: dict[int, float] = {}
+    for path in (folder / "training").glob("metrics*.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        scores.update({int(row["epoch"]): float(row["val/score"]) for row in rows if row.get("val/score")})
+    return scores
+
+
+def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
+    folder = prepare(tmp_path, epochs=3)
+    worker.run([str(folder)])
+    result = finished(folder)
+    scores = validation_scores(folder)
+    assert sorted(scores) == [0, 1, 2]
+    assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
+    assert dict(result.tasks) == {
+        "segmentation": TaskFacts("miou", True, ""),
+        "depth": TaskFacts("abs_err", False, "m"),
+    }
+    assert set(result.headlines()) == {"segmentation", "depth"}
+    assert result.metrics.keys() > {"test/segmentation/miou", "test/depth/abs_err", "test/depth/rmse"}
+    assert all(key.startswith("test/") for key in result.metrics)
+    assert result.train_seconds > 0
+    assert result.peak_memory > 50 * 2**20
+    assert result.device.endswith("CPU")
+    written = json.loads((folder / "training" / "metrics.json").read_text())
+    assert written["test/depth/abs_err"] == result.metrics["test/depth/abs_err"]
+    assert float((folder / PROGRESS).read_text()) > 0
+
+
+def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    worker.run([str(folder)])
+    checkpoints = folder / "training" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["best.ckpt"]
+    best = torch.load(checkpoints / "best.ckpt", weights_only=True)
+    assert best["optimizer_states"] == []
+    model = PartialLabelModule.load_from_checkpoint(checkpoints / "best.ckpt")
+    assert set(model.tasks) == {"segmentation", "depth"}
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    stop.touch()
+    regularizer = {"class_path": "tests.comparison.parts.StopsOnce", "init_args": {"file": str(stop)}}
+    folder = prepare(tmp_path, HALF, epochs=4, regularizer=regularizer)
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        worker.run([str(folder)])
+    assert read_result(folder) is None
+    before = torch.load(folder / "training" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert before["epoch"] == 1
+    worker.run([str(folder)])
+    result = finished(folder)
+    with (folder / "training" / "metrics.csv").open(newline="") as file:
+        assert min(int(row["epoch"]) for row in csv.DictReader(file)) == 2
+    scores = validation_scores(folder)
+    assert sorted(scores) == [0, 1, 2, 3]
+    assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
+    assert json.loads((folder / "training" / "metrics.json").read_text())["best_epoch"] == result.best_epoch
+    costs = before["callbacks"]["Costs"]
+    assert result.train_seconds > costs["seconds"] > 0
+    assert result.peak_memory >= costs["peak_memory"] > 0
+
+
+def test_a_damaged_last_checkpoint_means_from_the_start(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    checkpoints = folder / "training" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last.ckpt").write_bytes(b"half of a")
+    worker.run([str(folder)])
+    assert sorted(validation_scores(folder)) == [0, 1]
+    assert finished(folder).best_epoch in (0, 1)
+
+
+def test_two_processes_never_train_one_run(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / LOCK, thread_local=False),
+        pytest.raises(ConfigError, match=r"is being trained by another process; wait for it"),
+    ):
+        worker.run([str(tmp_path)])
+
+
+def test_without_a_checkpoint_there_is_nothing_to_test(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["trainer"]["enable_checkpointing"] = False
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"should keep its best checkpoint, to test that one; found none"):
+        worker.run([str(folder)])
+    assert read_result(folder) is None
+
+
+def test_the_commit_is_a_commit_or_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"ls-files": "__init__.py", "rev-parse": "0" * 40, "status": ""}
+    monkeypatch.setattr(worker, "_git", lambda folder, command, *rest: answers[command])
+    assert worker._commit() == "0" * 40
+    answers["status"] = " M module.py"
+    assert worker._commit() == "0" * 40 + "-dirty"
+    answers["ls-files"] = ""  # inside of a repository that does not know this package
+    assert worker._commit().startswith("version ")
