@@ -117,27 +117,22 @@ def test_a_run_of_another_comparison_is_waited_for_and_not_repeated(
 
 
 def test_a_terminated_comparison_ends_its_processes(tmp_path: Path, worker: list[str]) -> None:
+    run = fake_run("a", sleep=60)
     script = tmp_path / "compare.py"
     script.write_text(
         textwrap.dedent(f"""
         from pathlib import Path
-        from tests.comparison.parts import fake_run
-        from tests.comparison.test_execution import Log
+        from unittest.mock import Mock
+
         from jtr_lightning.comparison.execution import execute
+        from jtr_lightning.comparison.plan import Labels, Run
 
-        class Told(Log):
-            def started(self, run):
-                pass
-
-        execute([fake_run("a", sleep=60)], Path({str(tmp_path)!r}), 1, Told(), worker={worker!r})
+        run = Run("a", Labels("onelabel", "OneLabel"), 0, {dict(run.config)!r})
+        execute([run], Path({str(tmp_path)!r}), 1, Mock(), worker={worker!r})
         """)
     )
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        stderr=subprocess.PIPE,
-    )
-    begun = tmp_path / fake_run("a", sleep=60).name / "begun"
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
+    begun = tmp_path / run.name / "begun"
     deadline = time.monotonic() + 50
     while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
