@@ -34,8 +34,8 @@ TORCHVISION: dict[str, Callable[[Tensor, Tensor, int, int], Tensor]] = {
 
 
 def eight_bit_images(b: int = 2) -> Tensor:
-    """Images with a smooth histogram, one flat channel and some saturated values."""
-    images = (torch.rand(b, 3, 14, 11) * torch.rand(b, 3, 1, 1) * 300).clamp(max=255).to(torch.uint8)
+    """Images with a smooth histogram, one flat channel and some saturated values; equalize needs over 255 pixels."""
+    images = (torch.rand(b, 3, 40, 51) * torch.rand(b, 3, 1, 1) * 300).clamp(max=255).to(torch.uint8)
     images[0, 1] = 77
     return images
 
