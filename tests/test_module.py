@@ -1,0 +1,310 @@
+"""PartialLabelModule: what is trained by what, what is logged, and what a checkpoint brings back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from jtr_lightning.balancing import FixedWeights
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.batch import Batch, join
+from jtr_lightning.data.dataset import collate
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.scenarios import OneLabel
+from jtr_lightning.tasks import Depth
+from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
+
+LR = 0.05
+
+
+def data(**options: Any) -> TinyData:
+    return TinyData(**{"tasks": list(tiny_tasks()), "number": 8, "batch_size": 4, **options})
+
+
+def batches(number: int = 2, **options: Any) -> list[Batch]:
+    module = data(**options)
+    module.setup("fit")
+    train = module.datasets["train"]
+    return [collate([train[4 * i + j] for j in range(4)]) for i in range(number)]
+
+
+def model(**options: Any) -> PartialLabelModule:
+    torch.manual_seed(3)
+    return PartialLabelModule(tiny_tasks(), ToyNetwork(), **options)
+
+
+def trainer(folder: Path, **options: Any) -> L.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return L.Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, "max_epochs": 1, **options})
+
+
+def loss_and_gradients(module: PartialLabelModule, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    module.zero_grad()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    loss = module.training_step(batch, 0)
+    module.backward(loss)
+    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
+    return loss.detach(), {name: gradient.clone() for name, gradient in gradients.items()}
+
+
+# The supervised loss
+
+
+def test_the_loss_of_a_joined_batch_is_the_mean_of_the_losses() -> None:
+    module = model()
+    a, b = batches(scenario=OneLabel())
+    (loss_a, grad_a), (loss_b, grad_b) = (loss_and_gradients(module, batch) for batch in (a, b))
+    joined, grad = loss_and_gradients(module, join([a, b]))
+    torch.testing.assert_close(joined, (loss_a + loss_b) / 2)
+    for name in grad:
+        torch.testing.assert_close(grad[name], (grad_a[name] + grad_b[name]) / 2)
+
+
+def test_the_loss_is_the_weighted_sum_over_tasks_of_each_samples_mean() -> None:
+    module = model(balancing=FixedWeights({"depth": 3.0}))
+    (batch,) = batches(1, scenario=OneLabel())
+    predictions = module(batch.image)
+    expected = torch.zeros(())
+    for b in range(len(batch)):
+        for name, task in module.tasks.items():
+            if batch.labelled(name)[b]:
+                weight = 3.0 if name == "depth" else 1.0
+                expected += (
+                    weight * task.loss(predictions[name][b : b + 1], batch.labels[name][b : b + 1])[0] / 4
+                )
+    loss, _ = loss_and_gradients(module, batch)
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_a_task_without_a_label_trains_without_nan_and_gets_no_gradient() -> None:
+    module = model()
+    (batch,) = batches(1)
+    for k, (name, task) in enumerate(module.tasks.items()):
+        if name != "depth":
+            batch.available[:, k] = False
+            batch.labels[name] = torch.stack([task.blank(*batch.size)] * 4)
+    loss, gradients = loss_and_gradients(module, batch)
+    assert loss.isfinite()
+    for name, gradient in gradients.items():
+        assert gradient.isfinite().all(), name
+        if name.startswith("network.heads") and ".depth." not in name:
+            assert (gradient == 0).all(), name
+    assert (gradients["network.heads.depth.weight"] != 0).any()
+
+
+def test_a_batch_without_any_label_changes_nothing() -> None:
+    module = model()
+    (batch,) = batches(1)
+    batch.available[:] = False
+    batch.labels = {n: torch.stack([t.blank(*batch.size)] * 4) for n, t in module.tasks.items()}
+    loss, gradients = loss_and_gradients(module, batch)
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in gradients.values())
+
+
+# The regularizer
+
+
+class Recording(Regularizer):
+    """Asks for a view without and one with a gradient, and keeps what it is given."""
+
+    def sample_views(self, batch: Batch) -> tuple[View, ...]:
+        views = []
+        for shift, grad in ((0.1, False), (0.2, True)):
+            shifted = Batch(batch.image + shift, batch.labels, batch.available, batch.domain, batch.index)
+            views.append(View(shifted, grad=grad))
+        return tuple(views)
+
+    def forward(
+        self,
+        predictions: Sequence[dict[str, Tensor]],
+        batches: Sequence[Batch],
+        features: Sequence[list[Tensor]],
+        progress: float,
+    ) -> dict[str, Tensor]:
+        self.given = (predictions, batches, features, progress)
+        return {"recorded": predictions[2]["depth"].mean() + 0 * predictions[1]["depth"].mean()}
+
+
+def test_each_view_comes_with_its_own_predictions_and_features() -> None:
+    regularizer = Recording()
+    module = model(regularizer=regularizer)
+    (batch,) = batches(1)
+    loss, _ = loss_and_gradients(module, batch)
+    predictions, given, features, progress = regularizer.given
+    assert progress == 0
+    for shift, prediction, view, feature in zip((0, 0.1, 0.2), predictions, given, features, strict=True):
+        torch.testing.assert_close(view.image, batch.image + shift)
+        raw, expected_features = module.network(view.image)
+        for name, task in module.tasks.items():
+            torch.testing.assert_close(prediction[name], task.activate(raw[name]))
+        torch.testing.assert_close(feature[0], expected_features[0])
+    assert [p["depth"].requires_grad for p in predictions] == [True, False, True]
+    supervised, _ = loss_and_gradients(model(), batch)
+    torch.testing.assert_close(loss, supervised + predictions[2]["depth"].mean().detach())
+
+
+def test_progress_runs_from_0_to_1(tmp_path: Path) -> None:
+    seen = []
+
+    class Watching(Agreement):
+        def forward(
+            self, predictions: Any, batches: Any, features: Any, progress: float
+        ) -> dict[str, Tensor]:
+            seen.append(progress)
+            return super().forward(predictions, batches, features, progress)
+
+    trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(model(regularizer=Watching()), data())
+    assert seen == [0, 0.25, 0.5, 0.75]
+
+
+def test_the_regularizers_own_parameters_are_trained_and_unused_when_predicting(tmp_path: Path) -> None:
+    module = model(regularizer=Agreement(), optimizer=lambda groups: torch.optim.SGD(groups, lr=LR))
+    trainer(tmp_path, enable_checkpointing=False).fit(module, data())
+    assert isinstance(module.regularizer, Agreement)
+    assert module.regularizer.scale != 1
+    image = torch.rand(2, 3, 8, 10)
+    before = module(image)
+    with torch.no_grad():
+        module.regularizer.scale.fill_(float("nan"))
+    for name, prediction in module(image).items():
+        assert torch.equal(prediction, before[name])
+
+
+# What is logged
+
+
+def test_logged_keys_are_those_of_the_documentation(tmp_path: Path) -> None:
+    baseline = Baseline("numbers", dict.fromkeys(tiny_tasks(), 1.0))
+    module = model(regularizer=Agreement(), baseline=baseline)
+    fitting = trainer(tmp_path, enable_checkpointing=False)
+    fitting.fit(module, data(scenario=OneLabel()))
+    names = list(tiny_tasks())
+    expected = {"train/loss", "train/supervised", "train/agreement", *(f"train/{n}/loss" for n in names)}
+    assert {key for key in fitting.callback_metrics if key.startswith("train/")} == expected
+    validation = {key for key in fitting.callback_metrics if key.startswith("val/")}
+    headlines = {f"val/{name}/{task.headline}" for name, task in tiny_tasks().items()}
+    assert validation > {"val/score", "val/delta", *headlines}
+    assert all(key.split("/")[1] in {*names, "score", "delta"} for key in validation)
+
+
+def test_a_single_task_is_trained_and_logged(tmp_path: Path) -> None:
+    module = PartialLabelModule({"depth": Depth()}, ToyNetwork())
+    fitting = trainer(tmp_path, enable_checkpointing=False)
+    fitting.fit(module, data(tasks=["depth"]))
+    assert {"train/depth/loss", "val/depth/abs_err", "val/score"} <= set(fitting.callback_metrics)
+
+
+def test_training_lowers_the_loss_of_every_task_that_the_image_tells(tmp_path: Path) -> None:
+    tasks = [name for name, task in tiny_tasks().items() if task.dense]
+    chosen = {name: tiny_tasks()[name] for name in tasks}
+    module = PartialLabelModule(
+        chosen, ToyNetwork(), optimizer=lambda groups: torch.optim.Adam(groups, lr=LR)
+    )
+    (batch,) = batches(1, tasks=tasks)
+    before = module.supervised_losses(module(batch.image), batch).mean(0)
+    trainer(tmp_path, max_epochs=20, enable_checkpointing=False, limit_val_batches=0).fit(
+        module, data(tasks=tasks)
+    )
+    after = module.supervised_losses(module(batch.image), batch).mean(0)
+    assert (after < before).all()
+
+
+# Optimizers
+
+
+def test_the_default_is_adam_and_a_callable_replaces_it() -> None:
+    assert isinstance(model().configure_optimizers(), torch.optim.Adam)
+    assert model().configure_optimizers().defaults["lr"] == 1e-4
+    chosen = model(
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=LR),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 7),
+    ).configure_optimizers()
+    assert isinstance(chosen["optimizer"], torch.optim.SGD)
+    assert chosen["lr_scheduler"].step_size == 7
+
+
+def test_every_parameter_is_optimized_once() -> None:
+    module = model(regularizer=Agreement())
+    optimizer = module.configure_optimizers()
+    optimized = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(optimized) == sorted(id(p) for p in module.parameters() if p.requires_grad)
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> tuple[str, PartialLabelModule]:
+    module = model(regularizer=Agreement(0.5), balancing=FixedWeights({"depth": 2.0}))
+    fitting = trainer(tmp_path)
+    fitting.fit(module, data())
+    fitting.save_checkpoint(tmp_path / "my.ckpt")
+    return str(tmp_path / "my.ckpt"), module
+
+
+def test_a_module_comes_back_from_its_checkpoint_alone(checkpoint: tuple[str, PartialLabelModule]) -> None:
+    path, module = checkpoint
+    loaded = PartialLabelModule.load_from_checkpoint(path)
+    assert not loaded.training
+    assert loaded.describe() == module.describe()
+    assert loaded.state_dict().keys() == module.state_dict().keys()
+    for name, value in module.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    image = torch.rand(2, 3, 8, 10)
+    for name, prediction in module.eval()(image).items():
+        assert torch.equal(loaded(image)[name], prediction)
+
+
+def test_parts_can_be_replaced_while_loading(checkpoint: tuple[str, PartialLabelModule]) -> None:
+    loaded = PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None, strict=False)
+    assert loaded.regularizer is None
+    with pytest.raises(RuntimeError, match=r"regularizer\.scale"):
+        PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None)
+
+
+def test_a_subclass_refuses_the_checkpoint_of_another_class(
+    checkpoint: tuple[str, PartialLabelModule],
+) -> None:
+    class Mine(PartialLabelModule):
+        pass
+
+    with pytest.raises(ConfigError, match="should hold a Mine; found a PartialLabelModule"):
+        Mine.load_from_checkpoint(checkpoint[0])
+
+
+def test_the_trainer_refuses_other_tasks_and_other_networks(
+    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
+) -> None:
+    path, _ = checkpoint
+    two = ["depth", "normals"]
+    fewer = PartialLabelModule({name: tiny_tasks()[name] for name in two}, ToyNetwork(), Agreement())
+    with pytest.raises(ConfigError, match="should be of the same tasks as the model"):
+        trainer(tmp_path).test(fewer, data(tasks=two), ckpt_path=path, weights_only=True)
+    wider = PartialLabelModule(tiny_tasks(), ToyNetwork(9), Agreement())
+    with pytest.raises(ConfigError, match=r"'network.encoder.weight' it has \[8, 3, 3, 3\], the model \[9"):
+        trainer(tmp_path).test(wider, data(), ckpt_path=path, weights_only=True)
+    with pytest.raises(ConfigError, match=r"'regularizer.scale' it has \[\], the model no such weight"):
+        trainer(tmp_path).test(model(), data(), ckpt_path=path, weights_only=True)
+
+
+def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "object": model()}, tmp_path / "objects.ckpt")
+    with pytest.raises(ConfigError, match="never unpickled"):
+        read_checkpoint(tmp_path / "objects.ckpt")
+
+
+def test_a_tasks_name_must_name_layers_and_metrics() -> None:
+    with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
+        PartialLabelModule({"my depth": Depth()}, ToyNetwork())
