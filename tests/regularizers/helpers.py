@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Segmentation, Task
+
+B, K = 4, 4
+ONE_LABEL = torch.eye(K, dtype=torch.bool)
+SOME = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
 
 
 def four_tasks() -> dict[str, Task]:
@@ -61,3 +66,32 @@ def noise_of_the_values(like: Tensor) -> Tensor:
     """Stands for ``gumbel_noise``: the same for the same prediction, however samples are grouped and ordered."""
     uniform = (torch.sin(12.9898 * like.detach().double()) * 43758.5453).frac().abs().clamp(1e-6, 1 - 1e-6)
     return (-(-uniform.log()).log()).to(like.dtype)
+
+
+def small_jtr(tasks: dict[str, Task] | None = None, **settings) -> JTR:
+    jtr = JTR(**{"widths": (4, 6), "depths": (1, 2), **settings})
+    jtr.build(tasks or four_tasks())
+    return jtr
+
+
+def inputs(jtr: JTR, available: Tensor = ONE_LABEL, **kwargs):
+    """Predictions and batches for all of JTR's views."""
+    batches = [random_batch(jtr.tasks, available, **kwargs) for _ in range(jtr.views)]
+    predictions = [random_predictions(jtr.tasks, len(available), batches[0].size) for _ in range(jtr.views)]
+    return predictions, batches
+
+
+def terms(jtr: JTR, predictions, batches, progress: float = 0.0, seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return jtr(predictions, batches, [[]] * len(batches), progress)
+
+
+def value(term: Tensor) -> float:
+    return float(term.detach())
+
+
+def gradients(predictions) -> list[dict[str, Tensor]]:
+    return [
+        {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in view.items()}
+        for view in predictions
+    ]
