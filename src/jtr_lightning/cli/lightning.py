@@ -51,7 +51,10 @@ def run(arguments: list[str]) -> None:
 
 
 def command_line(
-    arguments: Sequence[str], folder: Path | None = None, callbacks: Sequence[L.Callback] = ()
+    arguments: Sequence[str],
+    folder: Path | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    kind: type[CommandLine] | None = None,
 ) -> CommandLine:
     """Runs a subcommand and returns what it was run with.
 
@@ -59,6 +62,7 @@ def command_line(
         arguments: The subcommand's name and what follows it.
         folder: The run folder of a training, in place of a new one.
         callbacks: More callbacks for the trainer.
+        kind: A class that does it in another way.
 
     Returns:
         The command line, with ``trainer``, ``model``, ``datamodule``, ``metrics`` and ``folder``.
@@ -68,7 +72,7 @@ def command_line(
     """
     _find_parts()
     with quiet(), _mistakes_as_user_errors():
-        return CommandLine(_with_config_of_run(list(arguments)), folder, callbacks)
+        return (kind or CommandLine)(_with_config_of_run(list(arguments)), folder, callbacks)
 
 
 class CommandLine(LightningCLI):
