@@ -1,22 +1,21 @@
-"""Metrics that torchmetrics lacks: errors over valid pixels, exact under DDP and any batch size, and the delta.
+"""Metrics that torchmetrics lacks: errors over valid pixels, exact under DDP and any batch size.
 
-Each keeps sums and counts, never a mean of means. Invalid places of a target (``Task.valid``) do not count, so a
-sample without a label changes nothing.
+Each keeps sums and counts, never a mean of means. Invalid places of a target do not count, so a sample without a label
+changes nothing; a metric is given the task's rule about them and knows no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-if TYPE_CHECKING:
-    from jtr_lightning.tasks import Task
-
+Valid = Callable[[Tensor], Tensor]
+"""Where a target is defined: ``Task.valid``."""
 ANGLE_BINS = 1800
 """Bins of the histogram of angles over 0..180 degrees: the median is exact to 0.05 degrees."""
 
@@ -55,9 +54,9 @@ class _MaskedSums(Metric):
     full_state_update = False
     count: Tensor
 
-    def __init__(self, task: Task, names: tuple[str, ...]) -> None:
+    def __init__(self, valid: Valid, names: tuple[str, ...]) -> None:
         super().__init__()
-        self._task = task
+        self._valid = valid
         self._names = names
         # float64: a float32 sum stops growing after some 2^24 pixels.
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -82,15 +81,15 @@ class DepthErrors(_MaskedSums):
     pixels with max(p/t, t/p) < 1.25.
 
     Args:
-        task: Gives the valid pixels.
+        valid: ``Task.valid`` of the task.
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task, ("abs_err", "rel_err", "rmse", "delta1"))
+    def __init__(self, valid: Valid) -> None:
+        super().__init__(valid, ("abs_err", "rel_err", "rmse", "delta1"))
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds depths ``[B, 1, H, W]``."""
-        mask = self._task.valid(target)
+        mask = self._valid(target)
         truth = torch.where(mask, target, 1.0).float()
         preds = preds.float()
         error = (preds - truth).abs()
@@ -116,19 +115,19 @@ class AngularErrors(_MaskedSums):
     ``within_30``: shares in [0, 1].
 
     Args:
-        task: Gives the valid pixels.
+        valid: ``Task.valid`` of the task.
     """
 
     histogram: Tensor
     thresholds: ClassVar = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task, ("mean_angle", *self.thresholds))
+    def __init__(self, valid: Valid) -> None:
+        super().__init__(valid, ("mean_angle", *self.thresholds))
         self.add_state("histogram", torch.zeros(ANGLE_BINS, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds normals ``[B, 3, H, W]``; lengths do not matter."""
-        mask = self._task.valid(target)
+        mask = self._valid(target)
         preds, target = preds.float(), torch.where(mask, target, 1.0).float()
         # atan2 of cross and dot product: acos loses all digits near 0 degrees.
         angle = torch.rad2deg(
@@ -148,15 +147,15 @@ class DenseErrors(_MaskedSums):
     """``l1``, the mean absolute error, and ``rmse`` over all valid pixels and channels of a set.
 
     Args:
-        task: Gives the valid pixels.
+        valid: ``Task.valid`` of the task.
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task, ("l1", "rmse"))
+    def __init__(self, valid: Valid) -> None:
+        super().__init__(valid, ("l1", "rmse"))
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds values ``[B, C, H, W]``."""
-        mask = self._task.valid(target)
+        mask = self._valid(target)
         error = (preds.float() - torch.where(mask, target, 0.0).float()).abs()
         self._add(mask, {"l1": error.mean(1, keepdim=True), "rmse": error.square().mean(1, keepdim=True)})
 
@@ -169,15 +168,15 @@ class ValueErrors(_MaskedSums):
     """``mae``, the mean absolute error of image-level values.
 
     Args:
-        task: Gives the labelled images.
+        valid: ``Task.valid`` of the task.
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task, ("mae",))
+    def __init__(self, valid: Valid) -> None:
+        super().__init__(valid, ("mae",))
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds values ``[B, C]``."""
-        mask = self._task.valid(target)
+        mask = self._valid(target)
         truth = torch.where(mask.unsqueeze(1), target, 0.0).float()
         self._add(mask, {"mae": (preds.float() - truth).abs().mean(1)})
 

@@ -284,7 +284,7 @@ class DenseRegression(DenseTask):
 
         from jtr_lightning.metrics import DenseErrors
 
-        return MetricCollection([DenseErrors(self)])
+        return MetricCollection([DenseErrors(self.valid)])
 
     def mirrored(self, values: Tensor) -> Tensor:
         if not self.signed_channels:
@@ -378,7 +378,7 @@ class Depth(DenseTask):
 
         from jtr_lightning.metrics import DepthErrors
 
-        return MetricCollection([DepthErrors(self)])
+        return MetricCollection([DepthErrors(self.valid)])
 
     def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:
         factor = zoom.to(values.dtype).view(-1, 1, 1, 1)
@@ -457,7 +457,7 @@ class Normals(DenseTask):
 
         from jtr_lightning.metrics import AngularErrors
 
-        return MetricCollection([AngularErrors(self)])
+        return MetricCollection([AngularErrors(self.valid)])
 
     def mirrored(self, values: Tensor) -> Tensor:
         return torch.cat([-values[:, :1], values[:, 1:]], 1)

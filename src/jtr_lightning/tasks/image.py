@@ -181,7 +181,7 @@ class Regression(ImageTask):
 
         from jtr_lightning.metrics import ValueErrors
 
-        return MetricCollection([ValueErrors(self)])
+        return MetricCollection([ValueErrors(self.valid)])
 
     def render(self, target: Tensor) -> Tensor:
         known = self.valid(target).tolist()
