@@ -52,18 +52,14 @@ def _default(checkpoint: Path, format_name: str) -> Path:
 
 
 def _report(exported: Exported, format_name: str) -> None:
-    sizes, out = exported.sizes, console()
+    sizes = exported.sizes
     worst = max(exported.differences, key=lambda name: exported.differences[name])
-    out.print(f"Model: {exported.path}\nDescription: {exported.description}", markup=False, soft_wrap=True)
-    out.print(
-        f"Takes images [batch, 3, height, width] with batch: {sizes.batch}, height: {sizes.height}, width: "
-        f"{sizes.width}.",
-        markup=False,
-    )
-    if exported.reason:
-        out.print(f"Not any size, because: {exported.reason}", markup=False, soft_wrap=True)
-    out.print(
+    lines = [
+        f"Model: {exported.path}",
+        f"Description: {exported.description}",
+        f"Takes images [batch, 3, height, width] with batch: {sizes.batch}, height: {sizes.height}, width: {sizes.width}.",
+        f"Not any size, because: {exported.reason}" if exported.reason else "",
         f"Checked by running it: differs from the module by at most {exported.differences[worst]:.2g} ('{worst}'); "
         f"allowed is {FORMATS[format_name].tolerance:g} of the largest value.",
-        markup=False,
-    )
+    ]
+    console().print("\n".join(filter(None, lines)), markup=False, soft_wrap=True)

@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> None:
     from jtr_lightning.cli.lightning import run as run_lightning
 
     if "-h" in arguments or "--help" in arguments:
-        console().print(_NOTE)
+        console().print(_NOTE, soft_wrap=True)
     run_lightning(["predict", *arguments])
 
 
@@ -84,7 +84,9 @@ def _predict_folder(arguments: list[str]) -> None:
     out = console()
     if summary.skipped:
         out.print(
-            f"Skipped {len(summary.skipped)} unreadable images. The first: {summary.skipped[0]}", markup=False
+            f"Skipped {len(summary.skipped)} unreadable images. The first: {summary.skipped[0]}",
+            markup=False,
+            soft_wrap=True,
         )
     out.print(f"Predictions of {summary.written} images are in {given.out}", markup=False, soft_wrap=True)
 
