@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> None:
     module = load(given)
     path = given.out or _default(Path(given.ckpt_path), given.format)
     size = None if given.size is None else (given.size[0], given.size[1])
-    _report(export_model(module, path, given.format, size, given.overwrite), given.format)
+    _report(export_model(module, path, given.format, size, given.overwrite))
 
 
 def _default(checkpoint: Path, format_name: str) -> Path:
@@ -51,15 +51,14 @@ def _default(checkpoint: Path, format_name: str) -> Path:
     return folder / "export" / format_name / f"model{FORMATS[format_name].suffix}"
 
 
-def _report(exported: Exported, format_name: str) -> None:
+def _report(exported: Exported) -> None:
     sizes = exported.sizes
     worst = max(exported.differences, key=lambda name: exported.differences[name])
     lines = [
         f"Model: {exported.path}",
         f"Description: {exported.description}",
-        f"Takes images [batch, 3, height, width] with batch: {sizes.batch}, height: {sizes.height}, width: {sizes.width}.",
+        f"Takes images [batch, 3, height, width], batch: {sizes.batch}, height: {sizes.height}, width: {sizes.width}.",
         f"Not any size, because: {exported.reason}" if exported.reason else "",
-        f"Checked by running it: differs from the module by at most {exported.differences[worst]:.2g} ('{worst}'); "
-        f"allowed is {FORMATS[format_name].tolerance:g} of the largest value.",
+        f"Checked by running it: differs from the module by at most {exported.differences[worst]:.2g} ('{worst}').",
     ]
     console().print("\n".join(filter(None, lines)), markup=False, soft_wrap=True)

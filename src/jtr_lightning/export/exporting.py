@@ -21,6 +21,7 @@ from jtr_lightning._version import __version__
 from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.export.formats import FORMATS, INPUT, Attempt, Deployed, ExportFormat, Sizes
 from jtr_lightning.module import PartialLabelModule, Predictions
+from jtr_lightning.networks.encoders import short
 from jtr_lightning.tasks import Task
 
 DEFAULT_SIZE = (256, 320)
@@ -97,7 +98,7 @@ def export_model(
                 kind.write(model, Path(folder) / path.name, attempt)
                 differences = compare(model, kind.load(Path(folder) / path.name), attempt, kind.tolerance)
             except Exception as error:  # exporters fail in many ways; the next attempt asks for less
-                failures.append(_short(error))
+                failures.append(short(error))
                 continue
             for file in Path(folder).iterdir():
                 shutil.move(file, path.parent / file.name)
@@ -105,7 +106,7 @@ def export_model(
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return Exported(path, description, attempt.sizes, differences, failures[0] if failures else "")
     raise ConfigError(
-        f"The network {type(module.network).__name__} should be exportable to {format}; it is not: {failures[-1]} "
+        f"The network {type(module.network).__name__} should be exportable to {format}; it is not: {failures[-1]}. "
         f"Try another of the formats {', '.join(FORMATS)}."
     )
 
@@ -207,9 +208,3 @@ def _output(task: Task) -> dict[str, Any]:
         "layout": f"[batch, {task.channels}, height, width]" if task.dense else f"[batch, {task.channels}]",
         "about": " ".join(about.split()),
     }
-
-
-def _short(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    text = lines[0][:200].rstrip(".")
-    return f"{text}."
