@@ -1,7 +1,8 @@
 """What the network predicts."""
 
 from jtr_lightning.tasks.base import Task
-from jtr_lightning.tasks.dense import DenseRegression, DenseTask, Depth, Normals, Segmentation
+from jtr_lightning.tasks.dense import DenseRegression, DenseTask, Segmentation
+from jtr_lightning.tasks.geometry import Depth, Normals
 from jtr_lightning.tasks.image import Classification, ImageTask, Regression
 
 __all__ = [
