@@ -1,0 +1,203 @@
+"""One training step: what it waits for, and what memory order and compilation change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from jtr_lightning.data.dataset import collate
+from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.regularizers.base import Regularizer
+from jtr_lightning.regularizers.consistency import ConsistencyRegularization
+from jtr_lightning.regularizers.mtpsl import MTPSL
+from jtr_lightning.regularizers.views import ViewMaker
+from tests.steps import SMALL, small_batch, small_jtr, small_module, step
+from tests.toy import ToyDataModule, ToyNetwork
+
+REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
+    "supervised": lambda: None,
+    "jtr": lambda: small_jtr(view_maker=ViewMaker(flip=0.5)),
+    "jtr_efficient": lambda: small_jtr(views=1, stack_scale=0.5),
+    "consistency": ConsistencyRegularization,
+    "mtpsl": lambda: MTPSL(**SMALL),
+}
+
+# Float32 sums in another order: relative to the largest gradient of all, since some layers' gradients (a bias before a
+# normalisation) are nothing but rounding.
+TOLERANCE = 1e-4
+
+
+def assert_same(found: tuple[Tensor, dict[str, Tensor]], expected: tuple[Tensor, dict[str, Tensor]]) -> None:
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+    assert found[1].keys() == expected[1].keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
+    for name, gradient in expected[1].items():
+        assert float((found[1][name] - gradient).abs().max()) <= TOLERANCE * largest, name
+
+
+# Waiting for the device
+
+
+class HostReads(TorchDispatchMode):
+    """Notes every operation that needs values of the device on the host, on whatever device it is run."""
+
+    reads = (
+        *(
+            "_local_scalar_dense",
+            "is_nonzero",
+            "nonzero",
+            "nonzero_numpy",
+            "masked_select",
+            "equal",
+            "bincount",
+        ),
+        *("unique_dim", "_unique", "_unique2", "unique_consecutive", "repeat_interleave"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.seen = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen += 1
+        name = function.overloadpacket.__name__
+        indices = [i for a in args if isinstance(a, list | tuple) for i in a]
+        by_mask = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
+        if name in self.reads or (name.startswith("index") and by_mask):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_no_value_is_read_by_the_host(name: str) -> None:
+    module, batch = small_module(REGULARIZERS[name]()), small_batch()
+    batch.available_on_host = batch.available  # as a batch has it that was moved to a device
+    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+    with HostReads() as host:
+        module.backward(module.training_step(batch, 0))
+        optimizer.step()
+    assert host.seen > 300
+    # Which pairs MTPSL has is decided in host memory, where nothing has to be waited for.
+    expected = ["nonzero"] if name == "mtpsl" else []
+    assert host.found == expected
+
+
+def test_a_read_would_be_found() -> None:
+    values = torch.rand(4)
+    with HostReads() as host:
+        float(values.sum())
+        values[values > 0.5]
+        values.nonzero()
+        bool(values[0] > 2)
+    assert len(host.found) == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_step_on_the_gpu_never_waits(name: str) -> None:
+    module, batch = small_module(REGULARIZERS[name]()).cuda(), small_batch().to("cuda")
+    optimizer = torch.optim.Adam(module.parameters(), fused=True)
+    module.backward(module.training_step(batch, 0))  # libraries wait when they are first used
+    optimizer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        module.backward(module.training_step(batch, 0))
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(bool(p.isfinite().all()) for p in module.parameters())
+
+
+# Memory order and compilation
+
+
+@pytest.mark.parametrize("name", ["supervised", "jtr", "jtr_efficient"])
+def test_channels_last_changes_nothing_but_the_order_in_memory(name: str) -> None:
+    plain = small_module(REGULARIZERS[name]())
+    ordered = small_module(REGULARIZERS[name](), channels_last=True)
+    weights = [p for p in ordered.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[-1] > 1]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    assert not any(p.is_contiguous() for p in weights)
+    batch = small_batch()
+    assert_same(step(ordered, batch), step(plain, batch))
+
+
+def compile_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Lets modules be compiled by this backend, and notes which."""
+    compiled: list[nn.Module] = []
+    compile_module = nn.Module.compile
+
+    def record(module: nn.Module) -> None:
+        compiled.append(module)
+        compile_module(module, backend=backend)
+
+    monkeypatch.setattr(nn.Module, "compile", record)
+    return compiled
+
+
+# torch's own look at every tensor, which it means to hide from warnings but cannot where they are errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize(
+    "backend",
+    # aot_eager: traced as for the real one, forward and backward, but run by the usual kernels.
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)],
+)
+def test_compilation_changes_nothing(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = small_batch()
+    expected = step(small_module(small_jtr()), batch)
+    compiled = compile_with(backend, monkeypatch)
+    module = small_module(small_jtr(), compile=True)
+    assert compiled == [
+        module.network,
+        module.regularizer.autoencoder,
+        module.regularizer.autoencoder.encoder,
+    ]
+    assert_same(step(module, batch), expected)
+
+
+def test_a_checkpoint_is_the_same_with_and_without_the_flags(tmp_path: Path) -> None:
+    data = ToyDataModule(4, tasks=["segmentation", "depth"], batch_size=2)
+    jtr = small_jtr()
+    flagged = PartialLabelModule(data.tasks, ToyNetwork(), jtr, compile=True, channels_last=True)
+    plain = PartialLabelModule(data.tasks, ToyNetwork(), small_jtr())
+    assert list(flagged.state_dict()) == list(plain.state_dict())
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=0, num_sanity_val_steps=0, **quiet)
+    trainer.fit(flagged, data)
+    path = tmp_path / "flagged.ckpt"
+    trainer.save_checkpoint(path)
+    loaded = PartialLabelModule.load_from_checkpoint(path)
+    for name, value in flagged.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
+    image = torch.rand(1, 3, 16, 20)
+    assert loaded(image)["depth"].shape == (1, 1, 16, 20)
+    assert "compile" not in loaded.describe()["init_args"]
+
+
+def test_fused_adam_is_adam() -> None:
+    """On a network without a normalisation: a bias before one has rounding for a gradient, which Adam enlarges."""
+    data = ToyDataModule(4, tasks=["segmentation", "depth"])
+    data.setup("fit")
+    batch = collate([data.datasets["train"][i] for i in range(4)])
+    ends = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        module = PartialLabelModule(data.tasks, ToyNetwork(), None)
+        module.log = lambda *_, **__: None  # type: ignore[method-assign]
+        before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
+        for _ in range(3):
+            step(module, batch)
+            optimizer.step()
+        ends.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+        assert float((ends[-1] - before).abs().max()) > 1e-3
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-6)
