@@ -108,6 +108,13 @@ class DepthErrors(_MaskedSums):
         return {**means, "rmse": means["rmse"].sqrt()}
 
 
+def angles(first: Tensor, second: Tensor) -> Tensor:
+    """Angles in degrees ``[B, 1, H, W]`` between vectors ``[B, 3, H, W]`` of any length."""
+    # atan2 of cross and dot product: acos loses all digits near 0 degrees.
+    across = torch.linalg.cross(first, second, dim=1).norm(dim=1)
+    return torch.rad2deg(torch.atan2(across, (first * second).sum(1))).unsqueeze(1)
+
+
 class AngularErrors(_MaskedSums):
     """Angles between predicted and true normals over all valid pixels of a set, in degrees.
 
@@ -129,10 +136,7 @@ class AngularErrors(_MaskedSums):
         """Adds normals ``[B, 3, H, W]``; lengths do not matter."""
         mask = self._valid(target)
         preds, target = preds.float(), torch.where(mask, target, 1.0).float()
-        # atan2 of cross and dot product: acos loses all digits near 0 degrees.
-        angle = torch.rad2deg(
-            torch.atan2(torch.linalg.cross(preds, target, dim=1).norm(dim=1), (preds * target).sum(1))
-        ).unsqueeze(1)
+        angle = angles(preds, target)
         self._add(mask, {"mean_angle": angle, **{n: (angle < t).float() for n, t in self.thresholds.items()}})
         bins = (angle * (ANGLE_BINS / 180)).long().clamp(0, ANGLE_BINS - 1)
         self.histogram = self.histogram.scatter_add(0, bins.flatten(), mask.flatten().double())

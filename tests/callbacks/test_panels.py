@@ -109,3 +109,56 @@ def test_image_level_tasks_and_names_need_no_pixels_of_their_own() -> None:
     named = panels(both, {"room": torch.zeros(2, 2)}, room, ["x" * 200, "b"], title="A title")
     assert named.size == (plain.width, plain.height + 34)
     assert (cell(plain, 0, 1) != cell(plain, 1, 1)).any()
+
+
+# Errors
+
+
+def columns_of(picture: Image.Image) -> int:
+    return round((picture.width - 2 * module.MARGIN) / (CELL[0] + module.GAP))
+
+
+def test_errors_have_a_column_of_their_own_only_if_wanted() -> None:
+    one = batch([[1, 1, 1]])
+    assert columns_of(panels(one, predictions(1), TASKS)) == 7
+    assert columns_of(panels(one, predictions(1), TASKS, errors=True)) == 10
+
+
+def test_error_is_black_where_right_bright_where_wrong_and_hatched_where_unknown() -> None:
+    one = batch([[0, 1, 1]])
+    guess = predictions(1)
+    guess["depth"] = torch.full((1, 1, HEIGHT, WIDTH), 4.0)
+    guess["depth"][..., 25:] = 9.0
+    picture = np.asarray(panels(one, guess, TASKS, errors=True))
+
+    def pixels(group: int, column: int) -> np.ndarray:
+        before = [0, 1, 4, 7][group] + column
+        x = module.MARGIN + before * (CELL[0] + module.GAP) + group * (module.GROUP_GAP - module.GAP)
+        y = module.MARGIN + module.HEADER
+        return picture[y : y + CELL[1], x : x + CELL[0]]
+
+    # No label of the segmentation: nothing to be wrong about.
+    assert tuple(pixels(1, 2)[2, 2]) == module.CARD
+    error = pixels(2, 2)
+    assert set(map(tuple, error[:, : 10 * FACTOR].reshape(-1, 3))) == {INVALID, module.HATCH}
+    assert error[:, 11 * FACTOR : 25 * FACTOR].max() < 10  # Inferno begins near black
+    assert (error[:, 26 * FACTOR :] == error[-1, -1]).all()
+    assert error[-1, -1].min() > 150
+
+
+def test_large_images_are_made_smaller() -> None:
+    large = batch([[1, 1, 1]])
+    scaled = Batch(
+        torch.nn.functional.interpolate(large.image, scale_factor=16),
+        {
+            name: torch.nn.functional.interpolate(v.float().reshape(1, -1, HEIGHT, WIDTH), scale_factor=16)
+            for name, v in large.labels.items()
+        },
+        large.available,
+        large.domain,
+        large.index,
+    )
+    scaled.labels["segmentation"] = scaled.labels["segmentation"][:, 0].long()
+    guess = {k: torch.nn.functional.interpolate(v, scale_factor=16) for k, v in predictions(1).items()}
+    picture = panels(scaled, guess, TASKS)
+    assert picture.width < 7 * (module.LARGEST_CELL * WIDTH / HEIGHT + 40)

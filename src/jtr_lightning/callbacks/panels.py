@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -19,11 +20,15 @@ CARD = (238, 240, 243)
 HATCH = (104, 104, 104)
 CELL = 160
 """Smallest height of a cell in pixels; smaller images are enlarged by a whole factor."""
+LARGEST_CELL = 256
+"""Largest height of a cell in pixels; larger images are made smaller."""
 GAP = 6
 MARGIN = 16
 GROUP_GAP = 18
 HEADER = 46
 SWATCH = 13
+RAMP = 220
+"""Length of a colour bar."""
 
 
 def panels(
@@ -32,8 +37,9 @@ def panels(
     tasks: Mapping[str, Task],
     names: Sequence[str] = (),
     title: str = "",
+    errors: bool = False,
 ) -> Image.Image:
-    """Draws a row for each sample: the image, then each task's label and prediction.
+    """Draws a row for each sample: the image, then each task's label and prediction, and the error if wanted.
 
     A label that the sample does not have is a grey card that says so. Pixels without a valid label are dark and
     hatched. Legends below name the classes and give the colours' values in the task's unit.
@@ -44,32 +50,78 @@ def panels(
         tasks: Task name to task.
         names: A name for each sample, written over its image.
         title: Written over everything.
+        errors: Draw where the predictions are wrong, too, for the tasks that can tell (``Task.error``).
 
     Returns:
         The picture.
     """
-    height, width = batch.size
-    factor = max(1, -(-CELL // height))
-    cell = (width * factor, height * factor)
-    sheet = _Sheet(cell, [1] + [2] * len(tasks), len(batch), title)
+    cell = _cell_size(*batch.size)
+    maps = {name: _ErrorMap(task, name, batch, predictions) for name, task in tasks.items()} if errors else {}
+    columns = {
+        name: ["label", "prediction", *(["error"] if name in maps and maps[name].drawn is not None else [])]
+        for name in tasks
+    }
+    sheet = _Sheet(cell, [1, *(len(names) for names in columns.values())], len(batch), title)
     sheet.head(0, "image")
     images = (batch.image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     for row in range(len(batch)):
-        sheet.paste(row, 0, 0, _enlarged(images[row], cell))
+        sheet.paste(row, 0, 0, _picture(images[row]).resize(cell, _resampling(batch.size, cell)))
         if names:
             sheet.caption(row, names[row])
     for group, (name, task) in enumerate(tasks.items(), start=1):
-        sheet.head(group, name, task.legend().unit, ("label", "prediction"))
-        for row, (label, prediction) in enumerate(_cells(task, name, batch, predictions, cell)):
-            sheet.paste(row, group, 0, label)
-            sheet.paste(row, group, 1, prediction)
-    return sheet.with_legends({name: task.legend() for name, task in tasks.items()})
+        sheet.head(group, name, task.legend().unit, columns[name])
+        for row, pictures in enumerate(_cells(task, name, batch, predictions, cell, maps.get(name))):
+            for column, picture in enumerate(pictures):
+                sheet.paste(row, group, column, picture)
+    legends = {name: task.legend() for name, task in tasks.items()}
+    return sheet.with_legends(legends, {name: each.legend for name, each in maps.items()})
+
+
+def _cell_size(height: int, width: int) -> tuple[int, int]:
+    """Width and height of a cell for an image."""
+    factor = -(-CELL // height) if height < CELL else min(1.0, LARGEST_CELL / height)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _resampling(size: tuple[int, int], cell: tuple[int, int]) -> Image.Resampling:
+    """Images are smoothed where they are made smaller, and show their pixels where they are enlarged."""
+    return Image.Resampling.BOX if cell[1] < size[0] else Image.Resampling.NEAREST
+
+
+class _ErrorMap:
+    """One task's errors in a batch.
+
+    Attributes:
+        drawn: RGB uint8 ``[B, 3, H, W]``; None where the task cannot tell.
+        legend: What the colours mean.
+    """
+
+    def __init__(self, task: Task, name: str, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
+        target = batch.labels[name].detach().cpu()
+        error = task.error(predictions[name].detach().float().cpu(), target)
+        self.drawn: Tensor | None = None
+        self.legend = Legend()
+        if error is None:
+            return
+        valid = task.valid(target)[:, 0]
+        self.legend = task.error_legend()
+        if self.legend.scale is None:
+            found = error[:, 0][valid]
+            largest = float(f"{float(found.max()):.2g}") if len(found) else 0.0
+            self.legend = replace(self.legend, scale=(0.0, largest or 1.0))
+        low, high = self.legend.scale or (0.0, 1.0)
+        self.drawn = colour_map((error[:, 0] - low) / (high - low), valid, error=True)
 
 
 def _cells(
-    task: Task, name: str, batch: Batch, predictions: Mapping[str, Tensor], cell: tuple[int, int]
-) -> list[tuple[Image.Image, Image.Image]]:
-    """Label and prediction of each sample."""
+    task: Task,
+    name: str,
+    batch: Batch,
+    predictions: Mapping[str, Tensor],
+    cell: tuple[int, int],
+    errors: _ErrorMap | None,
+) -> list[list[Image.Image]]:
+    """Label and prediction of each sample, and its error if it is drawn."""
     target = batch.labels[name].detach().cpu()
     labels = task.render(target)
     drawn = task.render(task.decode(predictions[name].detach().float().cpu()))
@@ -82,8 +134,11 @@ def _cells(
             label = _hatched(_enlarged(labels[row], cell), _enlarged(valid[row].to(torch.uint8) * 255, cell))
         else:
             label = _centred(labels[row], cell)
-        prediction = _enlarged(drawn[row], cell) if task.dense else _centred(drawn[row], cell)
-        cells.append((label, prediction))
+        pictures = [label, _enlarged(drawn[row], cell) if task.dense else _centred(drawn[row], cell)]
+        if errors is not None and errors.drawn is not None:
+            mask = _enlarged(valid[row].to(torch.uint8) * 255, cell)
+            pictures.append(_hatched(_enlarged(errors.drawn[row], cell), mask) if available else label)
+        cells.append(pictures)
     return cells
 
 
@@ -128,12 +183,13 @@ class _Sheet:
         self.draw.rectangle((x, bottom - 17, x + self.draw.textlength(text, font) + 9, bottom - 1), INK)
         self.draw.text((x + 4, bottom - 16), text, PAPER, font)
 
-    def with_legends(self, legends: Mapping[str, Legend]) -> Image.Image:
+    def with_legends(self, legends: Mapping[str, Legend], errors: Mapping[str, Legend]) -> Image.Image:
         """The sheet with a line of legends for each task that has one, and for the marks of missing labels."""
+        nothing = Legend()
         strips = [
-            _legend_strip(name, legend, self.image.width)
+            _legend_strip(name, legend, errors.get(name, nothing), self.image.width)
             for name, legend in legends.items()
-            if legend.colours or legend.scale
+            if legend.colours or legend.scale or errors.get(name, nothing).scale
         ]
         strips.append(_marks_strip(self.image.width))
         height = self.height + 12 + sum(strip.height for strip in strips) + MARGIN // 2
@@ -157,31 +213,50 @@ class _Strip:
         self.draw = ImageDraw.Draw(self.image)
         self.draw.text((MARGIN, self.y - 1), name, INK, _font(14))
 
-    def swatch(self, text: str, picture: Image.Image) -> None:
-        length = picture.width + 6 + round(self.draw.textlength(text, _font(13))) + 16
+    def swatch(self, text: str, picture: Image.Image, before: str = "") -> None:
+        """A picture between two texts."""
+        first = round(self.draw.textlength(before, _font(13))) + 6 if before else 0
+        length = first + picture.width + 6 + round(self.draw.textlength(text, _font(13))) + 16
+        self._make_room(length)
+        self.draw.text((self.x, self.y), before, INK, _font(13))
+        self.image.paste(picture, (self.x + first, self.y + 2))
+        self.draw.text((self.x + first + picture.width + 6, self.y), text, INK, _font(13))
+        self.x += length
+
+    def text(self, text: str) -> None:
+        """A word by itself, which stays with what follows it."""
+        length = round(self.draw.textlength(text, _font(13))) + 8
+        self._make_room(length + 340)
+        self.draw.text((self.x, self.y), text, PALE, _font(13))
+        self.x += length
+
+    def _make_room(self, length: int) -> None:
         if self.x + length > self.width - MARGIN and self.x > self.left:
             self.x, self.y = self.left, self.y + SWATCH + 8
-        self.image.paste(picture, (self.x, self.y + 2))
-        self.draw.text((self.x + picture.width + 6, self.y), text, INK, _font(13))
-        self.x += length
 
     def done(self) -> Image.Image:
         return self.image.crop((0, 0, self.width, self.y + SWATCH + 10))
 
 
-def _legend_strip(name: str, legend: Legend, width: int) -> Image.Image:
+def _legend_strip(name: str, legend: Legend, error: Legend, width: int) -> Image.Image:
     strip = _Strip(name, width)
+    _draw_legend(strip, legend, error=False)
+    if error.scale is not None:
+        strip.text("error:")
+        _draw_legend(strip, error, error=True)
+    return strip.done()
+
+
+def _draw_legend(strip: _Strip, legend: Legend, error: bool) -> None:
     for text, colour in legend.colours.items():
         strip.swatch(text, Image.new("RGB", (SWATCH, SWATCH), (colour[0], colour[1], colour[2])))
-    if legend.scale is not None:
-        low, high = legend.scale
-        ramp = torch.linspace(0, 1, 220).expand(1, SWATCH, 220)
-        strip.draw.text((strip.x, strip.y), f"{low:g}", INK, _font(13))
-        strip.x += round(strip.draw.textlength(f"{low:g}", _font(13))) + 6
-        strip.swatch(
-            f"{high:g} {legend.unit}", _picture(colour_map(ramp, torch.ones_like(ramp, dtype=torch.bool))[0])
-        )
-    return strip.done()
+    if legend.scale is None or (error and legend.colours):
+        return
+    low, high = legend.scale
+    ramp = torch.linspace(0, 1, RAMP).expand(1, SWATCH, RAMP)
+    everywhere = torch.ones_like(ramp, dtype=torch.bool)
+    picture = _picture(colour_map(ramp, everywhere, error=error)[0])
+    strip.swatch(f"{high:g}{' or more' if error else ''} {legend.unit}".rstrip(), picture, f"{low:g}")
 
 
 def _marks_strip(width: int) -> Image.Image:

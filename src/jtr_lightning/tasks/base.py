@@ -136,6 +136,24 @@ class Task(Described, ABC):
         """What the colours of ``render`` mean; nothing by default."""
         return Legend()
 
+    def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
+        """How wrong a prediction is at every pixel, for pictures.
+
+        Args:
+            prediction: ``[B, channels, ...]``.
+            target: ``[B, ...]``.
+
+        Returns:
+            ``[B, 1, H, W]``, 0 where the prediction is right; any value where the target is invalid. None for a task
+            without pixels, which is the default.
+        """
+        del prediction, target
+        return None
+
+    def error_legend(self) -> Legend:
+        """What the values of ``error`` mean; without a scale, pictures take the largest error in them."""
+        return Legend()
+
     # What geometry does to the *values*; moving the pixels is the caller's.
 
     def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:

@@ -78,6 +78,12 @@ class DenseTask(Task):
         """
         raise NotImplementedError(f"{type(self).__name__} should define pixel_loss().")
 
+    def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
+        """The loss at every pixel, 0 where the target is invalid."""
+        mask = self.valid(target)
+        safe = torch.where(mask if target.ndim == 4 else mask[:, 0], target, 0)
+        return torch.where(mask, self.pixel_loss(at_least_float32(prediction), safe), 0.0)
+
     def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
         """The supervised loss with the other prediction in the label's place, over all pixels."""
         errors = self.pixel_loss(at_least_float32(prediction), at_least_float32(reference.detach()))
@@ -182,6 +188,14 @@ class Segmentation(DenseTask):
 
     def legend(self) -> rendering.Legend:
         return rendering.Legend(dict(zip(self.class_names, self.palette, strict=True)))
+
+    def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
+        """1 where the class is wrong."""
+        return (self.decode(prediction) != target).float().unsqueeze(1)
+
+    def error_legend(self) -> rendering.Legend:
+        right, wrong = rendering.error_colours(2)
+        return rendering.Legend({"right": right, "wrong": wrong}, scale=(0.0, 1.0))
 
     @property
     def joint_channels(self) -> int:
@@ -305,6 +319,9 @@ class DenseRegression(DenseTask):
         return rendering.Legend(
             scale=(self.low, self.high) if self.channels not in (2, 3) else None, unit=self.unit
         )
+
+    def error_legend(self) -> rendering.Legend:
+        return rendering.Legend(scale=(0.0, (self.high - self.low) / 4), unit=self.unit)
 
     @property
     def joint_channels(self) -> int:

@@ -83,6 +83,10 @@ class Depth(DenseTask):
     def legend(self) -> rendering.Legend:
         return rendering.Legend(scale=self.display_range, unit=self.unit)
 
+    def error_legend(self) -> rendering.Legend:
+        near, far = self.display_range
+        return rendering.Legend(scale=(0.0, (far - near) / 8), unit=self.unit)
+
     @property
     def joint_channels(self) -> int:
         return 1
@@ -160,6 +164,15 @@ class Normals(DenseTask):
     def legend(self) -> rendering.Legend:
         axes = {"+x (right)": (255, 128, 128), "+y": (128, 255, 128), "+z": (128, 128, 255)}
         return rendering.Legend({**axes, "-x (left)": (0, 128, 128)})
+
+    def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
+        """The angle in degrees."""
+        from jtr_lightning.metrics import angles
+
+        return angles(prediction, torch.where(self.valid(target), target, 1.0))
+
+    def error_legend(self) -> rendering.Legend:
+        return rendering.Legend(scale=(0.0, 45.0), unit=self.unit)
 
     @property
     def joint_channels(self) -> int:

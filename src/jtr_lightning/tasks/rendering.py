@@ -53,24 +53,37 @@ def as_rgb(values: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, rgb, grey)
 
 
-def colour_map(values: Tensor, valid: Tensor) -> Tensor:
+def colour_map(values: Tensor, valid: Tensor, *, error: bool = False) -> Tensor:
     """One channel in [0, 1] as a picture in OpenCV's Turbo colours, blue for 0 and red for 1.
 
     Args:
         values: ``[B, H, W]``; clamped to [0, 1].
         valid: bool ``[B, H, W]``.
+        error: Take the Inferno colours instead, black for 0 and pale yellow for 1.
 
     Returns:
         RGB uint8 ``[B, 3, H, W]``.
     """
+    table = _table(error).to(values.device)
+    steps = (values.float().nan_to_num(0.0).clamp(0, 1) * 255).round().long()
+    grey = torch.tensor(INVALID, dtype=torch.uint8, device=values.device).view(1, 3, 1, 1)
+    return torch.where(valid.unsqueeze(1), table[steps].movedim(-1, 1), grey)
+
+
+def error_colours(number: int) -> list[list[int]]:
+    """RGB colours in 0..255 of errors from 0 to the largest, in even steps."""
+    colours: list[list[int]] = _table(error=True)[torch.linspace(0, 255, number).round().long()].tolist()
+    return colours
+
+
+def _table(error: bool) -> Tensor:
+    """The 256 colours of a scale, uint8 ``[256, 3]``."""
     import cv2
     import numpy as np
 
     ramp = np.arange(256, dtype=np.uint8)[:, None]
-    table = torch.from_numpy(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO)[:, 0, ::-1].copy()).to(values.device)
-    steps = (values.float().nan_to_num(0.0).clamp(0, 1) * 255).round().long()
-    grey = torch.tensor(INVALID, dtype=torch.uint8, device=values.device).view(1, 3, 1, 1)
-    return torch.where(valid.unsqueeze(1), table[steps].movedim(-1, 1), grey)
+    scale = cv2.COLORMAP_INFERNO if error else cv2.COLORMAP_TURBO
+    return torch.from_numpy(cv2.applyColorMap(ramp, scale)[:, 0, ::-1].copy())
 
 
 def text_cards(texts: Sequence[str], device: torch.device, height: int = 48, width: int = 96) -> Tensor:
