@@ -5,10 +5,12 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import jtr_lightning
+import jtr_lightning.data
 
 
 def test_import_brings_in_none_of_the_heavy_packages() -> None:
@@ -34,16 +36,21 @@ def test_the_public_modules_import_neither_logger_nor_augmentation_nor_networks(
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", sorted(jtr_lightning._EXPORTS))
-def test_every_lazy_name_is_the_object_of_its_module(name: str) -> None:
-    module = import_module(jtr_lightning._EXPORTS[name])
-    assert getattr(jtr_lightning, name) is getattr(module, name)
-    assert name in dir(jtr_lightning)
-    assert name in jtr_lightning.__all__
+PACKAGES = [jtr_lightning, jtr_lightning.data]
+NAMES = [(package, name) for package in PACKAGES for name in sorted(package._EXPORTS)]
 
 
-def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
-    tree = ast.parse(Path(jtr_lightning.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("package", "name"), NAMES, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_every_lazy_name_is_the_object_of_its_module(package: ModuleType, name: str) -> None:
+    module = import_module(package._EXPORTS[name])
+    assert getattr(package, name) is getattr(module, name)
+    assert name in dir(package)
+    assert name in package.__all__
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)
+def test_type_checkers_see_the_same_names_from_the_same_modules(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     block = next(
         node
         for node in tree.body
@@ -51,7 +58,7 @@ def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
     )
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     seen = {alias.name: node.module for node in imports for alias in node.names}
-    assert seen == jtr_lightning._EXPORTS
+    assert seen == package._EXPORTS
     assert all(alias.asname == alias.name for node in imports for alias in node.names)
 
 
