@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jtr_lightning._version import __version__
 from jtr_lightning.errors import ConfigError, did_you_mean
-from jtr_lightning.export.formats import FORMATS, INPUT, Attempt, Deployed, ExportFormat, Sizes
+from jtr_lightning.export.formats import FORMATS, INPUT, Attempt, Deployed, ExportFormat, Promise, Sizes
 from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.networks.encoders import short
 from jtr_lightning.tasks import Task
@@ -96,30 +96,50 @@ def export_model(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             try:
                 kind.write(model, Path(folder) / path.name, attempt)
-                differences = compare(model, kind.load(Path(folder) / path.name), attempt, kind.tolerance)
+                loaded = kind.load(Path(folder) / path.name)
             except Exception as error:  # exporters fail in many ways; the next attempt asks for less
                 failures.append(short(error))
                 continue
+            kept = _first_kept(attempt, model, loaded, kind.tolerance, failures)
+            if kept is None:
+                continue
+            promise, differences = kept
             for file in Path(folder).iterdir():
                 shutil.move(file, path.parent / file.name)
-        content = describe(module, format, path, attempt, differences)
+        content = describe(module, format, path, promise, differences)
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return Exported(path, description, attempt.sizes, differences, failures[0] if failures else "")
+        return Exported(path, description, promise.sizes, differences, failures[0] if failures else "")
     raise ConfigError(
         f"The network {type(module.network).__name__} should be exportable to {format}; it is not: {failures[-1]}. "
         f"Try another of the formats {', '.join(FORMATS)}."
     )
 
 
+def _first_kept(
+    attempt: Attempt,
+    model: Deployed,
+    loaded: Callable[[Tensor], Predictions],
+    tolerance: float,
+    failures: list[str],
+) -> tuple[Promise, dict[str, float]] | None:
+    """The first promise that the written file keeps, and its differences; None if it keeps none."""
+    for promise in attempt.promises:
+        try:
+            return promise, compare(model, loaded, promise, tolerance)
+        except Exception as error:  # noqa: PERF203  runtimes fail in many ways; the next promise is less
+            failures.append(short(error))
+    return None
+
+
 def compare(
-    model: Deployed, loaded: Callable[[Tensor], Predictions], attempt: Attempt, tolerance: float
+    model: Deployed, loaded: Callable[[Tensor], Predictions], promise: Promise, tolerance: float
 ) -> dict[str, float]:
     """Runs the written file and the model on the same random images.
 
     Args:
         model: What was written.
         loaded: What was read.
-        attempt: The shapes to run.
+        promise: The shapes to run.
         tolerance: See ``ExportFormat``.
 
     Returns:
@@ -130,7 +150,7 @@ def compare(
     """
     largest = dict.fromkeys(model.tasks, 0.0)
     generator = torch.Generator().manual_seed(0)
-    for batch, height, width in attempt.checks:
+    for batch, height, width in promise.checks:
         image = torch.rand(batch, 3, height, width, generator=generator)
         with torch.no_grad():
             expected, found = model(image), loaded(image)
@@ -148,7 +168,7 @@ def compare(
 
 
 def describe(
-    module: PartialLabelModule, format_name: str, path: Path, attempt: Attempt, differences: dict[str, float]
+    module: PartialLabelModule, format_name: str, path: Path, promise: Promise, differences: dict[str, float]
 ) -> dict[str, Any]:
     """What a user of the file must know, in plain values.
 
@@ -156,7 +176,7 @@ def describe(
         module: What was exported.
         format_name: One of ``FORMATS``.
         path: The file.
-        attempt: How it was exported.
+        promise: What was found to hold.
         differences: How far it is from the module.
 
     Returns:
@@ -166,7 +186,7 @@ def describe(
     return {
         "file": path.name,
         "format": format_name,
-        "sizes": asdict(attempt.sizes),
+        "sizes": asdict(promise.sizes),
         "input": {
             "name": INPUT,
             "layout": "[batch, 3, height, width]",
@@ -178,7 +198,7 @@ def describe(
         },
         "outputs": {name: _output(task) for name, task in module.tasks.items()},
         "checked": {
-            "shapes": [[batch, 3, height, width] for batch, height, width in attempt.checks],
+            "shapes": [[batch, 3, height, width] for batch, height, width in promise.checks],
             "tolerance": kind.tolerance,
             "largest_difference": differences,
         },

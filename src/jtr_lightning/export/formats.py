@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ class Sizes:
 
     Attributes:
         batch: ``any``, or how many images at once.
-        height: ``any``, ``multiple of 32`` or a number of pixels.
+        height: ``any``, ``above 32``, ``multiple of 32, at least 64`` or a number of pixels.
         width: Likewise.
     """
 
@@ -63,18 +65,31 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One way to export, from the most general on.
+class Promise:
+    """What is said of a written file once it has been shown.
 
     Attributes:
-        sizes: What it promises.
-        dimensions: torch's description of the dimensions that vary, by their position in ``[B, 3, H, W]``.
-        checks: Shapes ``(B, H, W)`` that it is checked with.
+        sizes: What the file takes.
+        checks: Shapes ``(B, H, W)`` that show it.
     """
 
     sizes: Sizes
-    dimensions: dict[int, Any]
     checks: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to write a file.
+
+    Attributes:
+        dimensions: torch's description of the dimensions that vary, by their position in ``[B, 3, H, W]``.
+        example: Shape ``(B, H, W)`` of the image to trace with.
+        promises: What may be said of the file, from the most to the least.
+    """
+
+    dimensions: dict[int, Any]
+    example: tuple[int, int, int]
+    promises: tuple[Promise, ...]
 
 
 class ExportFormat(ABC):
@@ -102,20 +117,36 @@ class ExportFormat(ABC):
     def attempts(self, height: int, width: int) -> Sequence[Attempt]:
         """The ways to try, in order; by default any size, multiples of ``STEP``, and the one size."""
         dim = torch.export.Dim
-        up, along = _up(height), _up(width)
-        # Two sizes each, neither a multiple of the other's or of the stride.
-        general = ((1, height, width), (3, up + STEP + 5, along + 2 * STEP + 3))
-        steps = {2: STEP * dim("_height", min=1, max=1024), 3: STEP * dim("_width", min=1, max=1024)}
-        multiple = f"multiple of {STEP}"
+        # torch may take a length of 1, such as that of the deepest feature of a small image, for a constant; and
+        # dimensions that are alike for one.
+        least = 2 * STEP
+        up, along = max(least, _up(height)), max(least, _up(width))
+        example = (2, up, along + STEP if up == along else along)
+        other = (3, up + STEP + 5, along + 2 * STEP + 3)
+        above, multiple = f"above {STEP}", f"multiple of {STEP}, at least {least}"
+        steps = {2: STEP * dim("_height", min=2, max=1024), 3: STEP * dim("_width", min=2, max=1024)}
+        small = (2, STEP - 12, STEP - 4)
+        large = (1, max(height, STEP + 1), max(width, STEP + 1))
+        multiples = ((1, up, along), (3, up + STEP, along + 2 * STEP))
+        one = (1, height, width)
         return (
-            Attempt(Sizes("any", "any", "any"), {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC}, general),
             Attempt(
-                Sizes("any", multiple, multiple),
-                {0: dim.DYNAMIC, **steps},
-                ((1, up, along), (3, up + STEP, along + 2 * STEP)),
+                {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC},
+                example,
+                (
+                    Promise(Sizes("any", "any", "any"), (one, other, small)),
+                    Promise(Sizes("any", above, above), (large, other)),
+                ),
             ),
-            Attempt(Sizes("any", height, width), {0: dim.DYNAMIC}, ((1, height, width), (3, height, width))),
-            Attempt(Sizes(1, height, width), {}, ((1, height, width),)),
+            Attempt(
+                {0: dim.DYNAMIC, **steps}, example, (Promise(Sizes("any", multiple, multiple), multiples),)
+            ),
+            Attempt(
+                {0: dim.DYNAMIC},
+                (2, height, width),
+                (Promise(Sizes("any", height, width), (one, (3, height, width))),),
+            ),
+            Attempt({}, one, (Promise(Sizes(1, height, width), (one,)),)),
         )
 
 
@@ -128,15 +159,12 @@ class TorchExport(ExportFormat):
     tolerance = 1e-5
 
     def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
-        with warnings.catch_warnings():
-            # Parts of torch's own exporter that torch has deprecated.
-            warnings.simplefilter("ignore")
+        with _silence():
             program = torch.export.export(model, (_example(attempt),), dynamic_shapes=(attempt.dimensions,))
             torch.export.save(program, path)
 
     def load(self, path: Path) -> Callable[[Tensor], Predictions]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence():
             loaded: Callable[[Tensor], Predictions] = torch.export.load(path).module()
         return loaded
 
@@ -154,8 +182,7 @@ class Onnx(ExportFormat):
         dynamic = torch.export.Dim.DYNAMIC
         shapes = {k: names[k] if v is dynamic else v for k, v in attempt.dimensions.items()}
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # parts of torch's own exporter that torch has deprecated
+        with _silence():
             torch.onnx.export(
                 model,
                 (_example(attempt),),
@@ -189,8 +216,10 @@ class SafeTensors(ExportFormat):
     tolerance = 0.0
 
     def attempts(self, height: int, width: int) -> Sequence[Attempt]:
-        """One: the network as it is takes any size that it was made for."""
-        return super().attempts(height, width)[:1]
+        """One: the network is written as it is, with all sizes that it was made for."""
+        size = (1, height, width)
+        other = (2, height + STEP, width + 2 * STEP)
+        return (Attempt({}, size, (Promise(Sizes("any", "any", "any"), (size, other)),)),)
 
     def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
         from safetensors.torch import save_file
@@ -247,13 +276,22 @@ def load_network(path: str | Path) -> Deployed:
     return Deployed(network, tasks).eval()
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps to itself what torch's exporters say: that parts of them are deprecated, and where an attempt failed."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def _example(attempt: Attempt) -> Tensor:
-    """An image to trace with; no two dimensions alike, as torch takes those that are alike for one."""
-    _, height, width = attempt.checks[0]
-    if 2 in attempt.dimensions:
-        height, width = max(height, 2 * STEP), max(width, 2 * STEP)
-        width += STEP if height == width else 0
-    return torch.rand(2 if 0 in attempt.dimensions else 1, 3, height, width)
+    batch, height, width = attempt.example
+    return torch.rand(batch, 3, height, width)
 
 
 def _up(length: int) -> int:
