@@ -17,7 +17,11 @@ from jtr_lightning.errors import did_you_mean
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
-_NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
+_NO_CLASS = re.compile(
+    r"Expected a dot import path string: (?P<a>.+)"
+    r"|Problem with given class_path '(?P<b>[^']+)':\s+(?:No module named|module '[^']+' has no attribute)"
+    r"|Import path (?P<c>\S+) does not correspond to a subclass"
+)
 _NO_PARAMETER = re.compile(r"Option '([^']+)' is not accepted")
 _NO_OPTION = re.compile(r"does not accept option '([^']+)'|[Uu]nrecognized arguments: (\S+)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
@@ -42,7 +46,8 @@ def sentence(message: str, options: Iterable[str] = ()) -> str:
     ):
         found = pattern.search(message)
         if found:
-            return tell(found.group(1).strip(), message[: found.start()])
+            name = next(group for group in found.groups() if group)
+            return tell(name.strip(), message[: found.start()])
     found = _NO_OPTION.search(message)
     if found:
         name = (found.group(1) or found.group(2)).removeprefix("--").partition("=")[0]

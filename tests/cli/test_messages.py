@@ -1,0 +1,117 @@
+"""Messages of the parser as sentences, for every place of a config where something may be wrong."""
+
+from argparse import ArgumentError
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from jtr_lightning.cli.messages import sentence
+from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.module import PartialLabelModule
+from tests.tiny import TinyData, ToyNetwork
+
+__all__ = ["TinyData", "ToyNetwork"]  # found by their short names once imported
+
+TINY: dict[str, Any] = {"class_path": "TinyData", "init_args": {}}
+MODEL: dict[str, Any] = {"class_path": "PartialLabelModule", "init_args": {"network": "ToyNetwork"}}
+
+
+@pytest.fixture(scope="module")
+def parser() -> LightningArgumentParser:
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(PartialLabelDataModule, "data", subclass_mode=True)
+    parser.add_lightning_class_args(PartialLabelModule, "model", subclass_mode=True)
+    parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
+    return parser
+
+
+def told(parser: LightningArgumentParser, data: Any = TINY, model: Any = MODEL) -> str:
+    with pytest.raises(ArgumentError, match=r".") as caught:
+        parser.parse_object({"data": data, "model": model})
+    return sentence(str(caught.value))
+
+
+def data(**init_args: Any) -> dict[str, Any]:
+    return {**TINY, "init_args": init_args}
+
+
+def model(**init_args: Any) -> dict[str, Any]:
+    return {**MODEL, "init_args": {**MODEL["init_args"], **init_args}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"data": {"class_path": "TinyDta"}},
+            "Parameter `data` should name a class; found 'TinyDta', did you mean 'TinyData'?",
+        ),
+        (
+            {"model": model(network={"class_path": "my.ToyNetwrk"})},
+            "Parameter `model.network` should name a class; found 'my.ToyNetwrk', did you mean 'ToyNetwork'",
+        ),
+        (
+            {"model": model(network={"class_path": "tests.toy.ToyNetwrk"})},
+            "Parameter `model.network` should name a class; found 'tests.toy.ToyNetwrk', did you mean 'ToyNetwork'",
+        ),
+        (
+            {"model": model(network={"class_path": "tests.tiny.TinyData"})},
+            "Parameter `model.network` should name a class; found 'tests.tiny.TinyData', known are ",
+        ),
+        (
+            {"data": data(scenario={"class_path": "OneLable"})},
+            "Parameter `data.scenario` should name a class; found 'OneLable', did you mean 'OneLabel'",
+        ),
+        (
+            {"data": data(tasks={"a": {"class_path": "Depht"}})},
+            "Parameter `data.tasks` should name a class; found 'Depht', did you mean 'Depth'?",
+        ),
+        (
+            {"model": model(optimizer={"class_path": "AdmaW"})},
+            "Parameter `model.optimizer` should name a class; found 'AdmaW', did you mean 'AdamW'",
+        ),
+        (
+            {"data": data(tasks={"a": {"class_path": "Depth", "init_args": {"stdd": 3}}})},
+            "Depth has no parameter 'stdd'; did you mean 'std'?",
+        ),
+        (
+            {"model": model(network={"class_path": "ToyNetwork", "init_args": {"widht": 3}})},
+            "ToyNetwork has no parameter 'widht'; did you mean 'width'?",
+        ),
+        ({"data": data(seed="x")}, "Parameter `data.seed` should be int; found x."),
+        (
+            {"data": data(tasks={"a": {"class_path": "Depth", "init_args": {"std": "big"}}})},
+            "Parameter `data.tasks.std` should be float; found big.",
+        ),
+        (
+            {"model": {"class_path": "PartialLabelModule"}},
+            "PartialLabelModule should be given network; give --model.network, or a --config that does.",
+        ),
+    ],
+)
+def test_the_innermost_mistake_is_named(
+    parser: LightningArgumentParser, given: dict[str, Any], expected: str
+) -> None:
+    assert told(parser, **given).startswith(expected)
+
+
+def test_an_unknown_option_is_compared_with_those_that_are() -> None:
+    options = ["trainer.max_epochs", "model", "data.root"]
+    assert sentence("Subcommand 'fit' does not accept option 'trainer.max_epoch'", options) == (
+        "There is no option 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"
+    )
+    assert sentence("unrecognized arguments: --data.rot=3", options).endswith(
+        "'data.rot'; did you mean 'data.root'?"
+    )
+
+
+def test_what_is_not_understood_is_passed_on_in_one_line() -> None:
+    with pytest.raises(yaml.YAMLError, match="flow node") as caught:
+        yaml.safe_load("a: [")
+    told = sentence(f"Problems parsing config: {caught.value}")
+    assert told.startswith(
+        "The arguments could not be read: Problems parsing config: while parsing a flow node"
+    )
+    assert "\n" not in told
