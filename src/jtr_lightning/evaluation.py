@@ -105,6 +105,16 @@ class TaskMeans(Metric):
         """Mean of each task ``[K]``, NaN for one without a labelled sample."""
         return self.total / self.count
 
+    def sums(self) -> dict[str, Tensor]:
+        """What was added on this rank, for a checkpoint."""
+        return {"total": self.total.cpu(), "count": self.count.cpu()}
+
+    def go_on(self, sums: Mapping[str, Tensor]) -> None:
+        """Goes on from what ``sums`` gave."""
+        self.total.copy_(sums["total"])
+        self.count.copy_(sums["count"])
+        self._update_count = 1  # or torchmetrics warns where nothing is added any more
+
     def counts(self) -> list[int]:
         """Number of labelled samples of each task, over all ranks."""
         with self.sync_context():

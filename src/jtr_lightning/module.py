@@ -185,12 +185,15 @@ class PartialLabelModule(Described, L.LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        self._total_steps = float(self.trainer.estimated_stepping_batches)
         # A trainer with loaders instead of a data module does not tell.
         self.image_size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
         if self.trainer.world_size > 1:
             # Every rank was seeded alike; views and draws of one rank should not repeat those of another.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_train_start(self) -> None:
+        # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
+        self._total_steps = float(self.trainer.estimated_stepping_batches)
 
     @property
     def progress(self) -> float:

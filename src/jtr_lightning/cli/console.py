@@ -23,6 +23,8 @@ _NOISE = (
     (r"The number of training batches .* is smaller than the logging interval", UserWarning),
     # A training that goes on from a checkpoint has a run folder of its own, where best.ckpt starts anew.
     (r"The dirpath has changed from", UserWarning),
+    # A resumed training goes on in its own folder; its log is read before Lightning removes it.
+    (r"(Experiment logs|Checkpoint) directory .* is not empty", UserWarning),
     # The checkpoint of a finished run is tested in a new Trainer, whose callbacks differ from the training's.
     (
         r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pkgutil
 import sys
 from argparse import ArgumentError
@@ -16,9 +17,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
 
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -32,6 +33,7 @@ from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.cli.configs import forget_replaced_classes, option
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, UserError
@@ -71,8 +73,9 @@ def command_line(
         UserError: Something in the arguments, the config files or the data does not fit.
     """
     _find_parts()
-    with quiet(), _mistakes_as_user_errors():
-        return (kind or CommandLine)(_with_config_of_run(list(arguments)), folder, callbacks)
+    given, old_folder = resumed(list(arguments))
+    with quiet(), _mistakes_as_user_errors(), termination_as_exit_code():
+        return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
 class CommandLine(LightningCLI):
@@ -135,6 +138,18 @@ class CommandLine(LightningCLI):
             help="The run's name; by default that of the config file.",
         )
         parser.add_argument("--runs", type=str, default="runs", help="The folder of all runs.")
+        parser.add_argument(
+            RESUME,
+            type=str | None,
+            default=None,
+            help="The folder of a stopped run: goes on in it, from its newest whole checkpoint, with its config.",
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int,
+            default=0,
+            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end (and SIGTERM) alone.",
+        )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
         parser.set_defaults({"model": {"class_path": "jtr_lightning.module.PartialLabelModule"}})
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
@@ -170,10 +185,15 @@ class CommandLine(LightningCLI):
             callbacks.append(TrainingSummary())
         if not config["fast_dev_run"]:
             self.folder = self._run_folder()
+            if (self.folder / CONFIG).is_file():
+                self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
             if training:
-                config["logger"] = _loggers(config["logger"], self.folder)
-                callbacks.extend(_checkpoints(config, self.folder))
+                config["logger"] = _loggers(
+                    config["logger"], self.folder, self._get(self.config, "ckpt_path")
+                )
+                every = self._get(self.config_init, "checkpoint_every_n_steps")
+                callbacks.extend(_checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
             else:
                 config["logger"] = config["logger"] or False
@@ -253,30 +273,28 @@ def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
 
 
-def _loggers(given: Any, folder: Path) -> Any:
+def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
     """The CSV log of the run folder first, then the user's loggers; ``false`` stays none at all."""
     if given is False:
         return False
     more = [] if given in (None, True) else given if isinstance(given, list) else [given]
-    return [CSVLogger(folder, name="", version=""), *more]
+    return [csv_log(folder, checkpoint), *more]
 
 
-def _checkpoints(config: Any, folder: Path) -> list[L.Callback]:
-    """The best and the last checkpoint, unless the user configures checkpoints or wants none."""
-    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
-    if own or config["enable_checkpointing"] is False:
+def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
+    """The best and the last checkpoint; nothing but what SIGTERM asks for where the user configures checkpoints."""
+    if config["enable_checkpointing"] is False:
         return []
-    return [
-        ModelCheckpoint(
-            folder / CHECKPOINTS,
-            filename="best",
-            monitor=MONITOR,
-            mode="max",
-            save_last=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
-    ]
+    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
+    best = ModelCheckpoint(
+        folder / CHECKPOINTS,
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    return [*([] if own else [best]), Resume(folder / CHECKPOINTS, every_n_steps, every_epoch=not own)]
 
 
 def _find_parts() -> None:
@@ -325,5 +343,10 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
             # A loader worker sends its whole traceback as the message; the last line of it is ours.
             name = f"{type(error).__module__}.{type(error).__qualname__}: "
             return type(error)(str(error).rsplit(name, 1)[-1].strip())
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ConfigError(
+                f"The run should have room on the disk; found: {error.strerror} ({error.filename or 'a log'}). Make "
+                f"room, then go on with jtr fit {RESUME} and the run's folder."
+            )
         error = error.__cause__ or error.__context__
     return None

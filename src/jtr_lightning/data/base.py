@@ -210,6 +210,9 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             drop_last=training and len(sampler) >= self.batch_size,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=use_one_thread,
+            # torch draws a seed for its workers, which nothing here uses, at the start of each pass: from this and not
+            # from the global state, which a resumed training, with its passes less, would then find changed.
+            generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=self.num_workers > 0,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import Dataset, DistributedSampler
@@ -26,6 +27,9 @@ class EpochSampler(DistributedSampler[Any]):
         seed: Seed of the order.
         rank: This process.
         world_size: Number of processes.
+
+    Attributes:
+        leave_out: How many of this process's samples the next pass, and only that one, begins behind.
     """
 
     def __init__(
@@ -33,10 +37,12 @@ class EpochSampler(DistributedSampler[Any]):
     ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=training, seed=seed)
         self.training = training
+        self.leave_out = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
         indices = super().__iter__() if self.training else self._evaluation()
-        return ((self.epoch, int(index)) for index in indices)
+        leave_out, self.leave_out = self.leave_out, 0
+        return ((self.epoch, int(index)) for index in islice(indices, leave_out, None))
 
     def _evaluation(self) -> Iterator[int]:
         number = len(self.dataset)  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""Checkpoints on disk: a file is there whole or not at all, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import read_checkpoint
+
+LAST = "last.ckpt"
+"""The checkpoint that a training goes on from."""
+
+_log = logging.getLogger(__name__)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to the disk and moves it there in one step.
+
+    So a kill, a crash of the machine or a full disk leaves the earlier file of that name as it was. (Lightning itself
+    writes to the system's folder for temporary files, from where a move to another disk is a copy that can stop in the
+    middle.) Reading never runs code from the file.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            checkpoint: What to write.
+            path: Where; its folder is made.
+            storage_options: Not used, as in Lightning's own.
+
+        Raises:
+            ConfigError: It could not be written, for example because the disk is full.
+        """
+        if "://" in str(path):  # a store that is no file system has its own rules
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        # One process writes; its number keeps what an earlier, killed one left behind out of the way.
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            _flush_folder(path.parent)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            reason = _reason(error)
+            if reason is None:
+                raise
+            kept = (
+                "the earlier checkpoint of that name is untouched" if path.exists() else "there is none yet"
+            )
+            raise ConfigError(
+                f"The checkpoint '{path}' should be written; found: {reason} ({kept}). Make room or mend the disk, "
+                "then go on with jtr fit --resume and the run's folder."
+            ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of tensors and plain values.
+
+        Args:
+            path: The file.
+            map_location: Where to put its tensors.
+            weights_only: False only if the caller says so; by default nothing is unpickled.
+
+        Returns:
+            Its content.
+        """
+        safe = True if weights_only is None else weights_only
+        return super().load_checkpoint(path, map_location, weights_only=safe)
+
+
+def newest_whole_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint of a folder that can be read from beginning to end.
+
+    Args:
+        folder: A run's ``checkpoints``.
+
+    Returns:
+        The file; None where there is none. Every damaged one that is newer is reported.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return None
+    for path in sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        if _is_whole(path):
+            return path
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except ConfigError as error:
+        _log.warning("Passed over: %s", error)
+        return False
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what a killed process left of the same checkpoint: nobody else would."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes the new name itself survive a crash of the machine, where the system can do that."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: BaseException) -> str | None:
+    """What the operating system said, if it was the operating system."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno is not None:
+            return seen.strerror or str(seen)
+        seen = seen.__cause__ or seen.__context__
+    # torch's writer forgets the system's reason.
+    if isinstance(error, RuntimeError) and (
+        "PytorchStreamWriter" in str(error) or "file write" in str(error)
+    ):
+        return "the disk took only a part of it"
+    return None

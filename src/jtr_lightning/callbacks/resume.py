@@ -1,0 +1,178 @@
+"""What makes a training that was stopped in any way go on as if it had not been."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from jtr_lightning.callbacks.checkpoint_files import LAST, WholeCheckpointIO
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
+
+RANKS = "jtr_lightning_ranks"
+"""The checkpoint's key of what each process has of its own: random states and running means."""
+
+_log = logging.getLogger(__name__)
+
+
+class Resume(Checkpoint):
+    """Keeps ``last.ckpt``: whole at any time, with everything that is needed to go on bit for bit.
+
+    It is written at the end of each epoch, and when the training is told to stop. (``save_last`` of Lightning's
+    ``ModelCheckpoint`` leaves out the epochs that are not among the best.) The checkpoints of a ``ModelCheckpoint`` in
+    the same trainer are written in the same way and hold the same.
+
+    A resumed training on the CPU equals the uninterrupted one in weights, optimizer, schedule, regularizer, balancing,
+    random states and order of the samples. It may be resumed in the middle of an epoch, with any number of loader
+    workers; only the gradients of a step that is not complete (``accumulate_grad_batches``) are lost.
+
+    SIGTERM (what clusters send before they take the machine away) is noticed at the end of a training step, or of a
+    batch of the validation, which is done again from its beginning; then ``last.ckpt`` is written and the training
+    ends.
+
+    Args:
+        folder: Where to write ``last.ckpt``.
+        every_n_steps: Write it during an epoch, too, every so many optimizer steps; 0 for not.
+        every_epoch: False to write it at SIGTERM, and after ``every_n_steps``, alone.
+
+    Raises:
+        ConfigError: ``every_n_steps`` is below 0.
+    """
+
+    def __init__(self, folder: str | Path, every_n_steps: int = 0, every_epoch: bool = True) -> None:
+        super().__init__()
+        if every_n_steps < 0:
+            raise ConfigError(f"Parameter `every_n_steps` should be at least 0; found {every_n_steps}.")
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.every_epoch = every_epoch
+        self._saved_step = 0
+        self._ranks: list[dict[str, Any]] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Takes over writing, unless the user brought a way of their own."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+
+    # What a checkpoint holds
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds what belongs to each process, and brings the logs as far as the checkpoint."""
+        mine = {"random": _random_states()}
+        if isinstance(pl_module, PartialLabelModule):
+            mine["train_losses"] = pl_module.train_losses.sums()
+        checkpoint[RANKS] = _of_all_ranks(mine, trainer.world_size)
+        if trainer.received_sigterm and trainer.validating:
+            _validate_again(checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"])
+        for logger in trainer.loggers:
+            logger.save()
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keeps it for the start of the training; until then others draw random numbers."""
+        self._ranks = checkpoint.get(RANKS, [])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts everything back."""
+        self._saved_step = trainer.global_step
+        ranks, self._ranks = self._ranks, []
+        if not ranks:
+            return
+        if len(ranks) != trainer.world_size:
+            _log.warning(
+                "The checkpoint was written by %d processes and this training has %d: it goes on with other random "
+                "numbers.",
+                len(ranks),
+                trainer.world_size,
+            )
+            return
+        mine = ranks[trainer.global_rank]
+        _set_random_states(mine["random"])
+        if isinstance(pl_module, PartialLabelModule) and "train_losses" in mine:
+            pl_module.train_losses.go_on(mine["train_losses"])
+
+    # When it is written
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Writes every so many steps, but not in the last of an epoch, which has its end still before it."""
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes behind every hook of the module: Lightning calls callbacks of this kind last."""
+        if self.every_epoch or trainer.received_sigterm:
+            self._save(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Writes when told to stop: every process is between two steps then."""
+        if isinstance(exception, SIGTERMException):
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        # Once per step, however many batches are accumulated.
+        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._saved_step = trainer.global_step
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+
+
+def _validate_again(progress: dict[str, Any]) -> None:
+    """Makes the progress of a validation that of its first batch: its metrics so far are in no checkpoint."""
+    done = progress["total"]["completed"] - progress["current"]["completed"]
+    for name, before in (("total", done), ("current", 0)):
+        begun = {"ready": before + 1, "started": before + 1}
+        progress[name].update(**begun, processed=before, completed=before)
+    progress["is_last_batch"] = False
+
+
+def _random_states() -> dict[str, Any]:
+    """The states of every generator of this process, as tensors and plain values."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the global one, which others use
+    version, internal, gauss_next = random.getstate()
+    cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if cuda else None,
+        "numpy": {
+            "key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            "pos": int(numpy["state"]["pos"]),
+            "has_gauss": int(numpy["has_gauss"]),
+            "gauss": float(numpy["gauss"]),
+        },
+        "python": (version, torch.tensor(internal), gauss_next),
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"].cpu())
+    numpy = states["numpy"]
+    key = numpy["key"].cpu().numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))  # noqa: NPY002
+    version, internal, gauss_next = states["python"]
+    random.setstate((version, tuple(internal.tolist()), gauss_next))
+
+
+def _of_all_ranks(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
+    """Every process's part, in the order of the ranks."""
+    if world_size == 1:
+        return [mine]
+    parts: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(parts, mine)
+    return parts
