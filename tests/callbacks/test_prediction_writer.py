@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -17,10 +18,12 @@ from jtr_lightning.tasks import Task
 from tests.tiny import TinyData, ToyNetwork, tiny_tasks
 
 
-def predict(writer: PredictionWriter, **options: object) -> tuple[PartialLabelModule, TinyData]:
-    data = TinyData(number=5, tasks=list(tiny_tasks()), **options)
+def predict(writer: PredictionWriter, **options: Any) -> tuple[PartialLabelModule, TinyData]:
+    data = TinyData(number=5, tasks=list(tiny_tasks()))
     module = PartialLabelModule(data.tasks, ToyNetwork())
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer])
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer], **options
+    )
     trainer.predict(module, data, return_predictions=False)
     return module.eval(), data
 
@@ -85,6 +88,13 @@ def test_image_level_predictions_are_a_table(written: tuple[Path, PartialLabelMo
         values = expected(module, data, index)
         assert row["room"] == ["kitchen", "office"][int(values["room"])]
         assert float(row["pitch"]) == pytest.approx(float(values["pitch"]), rel=1e-4)
+
+
+def test_two_processes_write_one_table(tmp_path: Path) -> None:
+    predict(PredictionWriter(str(tmp_path / "out")), devices=2, strategy="ddp_fork")
+    with (tmp_path / "out" / "image_level.csv").open() as file:
+        assert [row["sample"] for row in csv.DictReader(file)] == [f"building/sample_{i}" for i in range(5)]
+    assert len(list((tmp_path / "out" / "raw" / "depth" / "building").iterdir())) == 5
 
 
 def test_pictures_can_be_left_out(tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ class PredictionWriter(BasePredictionWriter):
         """Writes the table of image-level tasks, the samples in the order of the dataset."""
         if all(task.dense for task in cast(PartialLabelModule, pl_module).tasks.values()):
             return
-        rows = _from_all_ranks(self._rows)
+        # Ranks get equal numbers of samples, for which a few may be repeated.
+        by_index = {row.pop("_index"): row for row in _from_all_ranks(self._rows)}
+        rows = [by_index[index] for index in sorted(by_index)]
         if trainer.is_global_zero:
-            rows.sort(key=lambda row: row.pop("_index"))
             write_table(self.folder / IMAGE_LEVEL, rows)
 
 
