@@ -22,6 +22,10 @@ class DataError(UserError, ValueError):
     """A file of a dataset is missing, unreadable or has unexpected content."""
 
 
+class TrainingError(UserError, RuntimeError):
+    """A training cannot go on, such as where its loss is no number any more."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Ends an error about an unknown name: near matches if there are any, else every known name.
 

@@ -106,8 +106,8 @@ class TaskMeans(Metric):
         return self.total / self.count
 
     def sums(self) -> dict[str, Tensor]:
-        """What was added on this rank, for a checkpoint."""
-        return {"total": self.total.cpu(), "count": self.count.cpu()}
+        """A copy of what was added on this rank, in host memory."""
+        return {"total": self.total.to("cpu", copy=True), "count": self.count.to("cpu", copy=True)}
 
     def go_on(self, sums: Mapping[str, Tensor]) -> None:
         """Goes on from what ``sums`` gave."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -34,6 +35,23 @@ IMAGE_SIZE = "jtr_lightning_image_size"
 Predictions = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class StepLosses:
+    """What the loss of a training step is made of, without gradients.
+
+    Attributes:
+        total: Scalar.
+        tasks: Each sample's loss for each task, ``[B, K]``; 0 where there is no label.
+        terms: The regularizer's terms by name, scalars.
+        index: The samples' numbers, ``[B]``.
+    """
+
+    total: Tensor
+    tasks: Tensor
+    terms: dict[str, Tensor]
+    index: Tensor
+
+
 class PartialLabelModule(Described, L.LightningModule):
     """A network, its supervised losses and a regularizer for the labels that are missing.
 
@@ -59,6 +77,7 @@ class PartialLabelModule(Described, L.LightningModule):
     Attributes:
         image_size: Height and width that the data module resizes images to, learnt when training starts and kept in
             the checkpoint; None if they keep their own size.
+        step_losses: What the last training step's loss was made of, for callbacks; None before the first.
 
     Raises:
         ConfigError: There is no task, or a part does not fit the tasks.
@@ -108,6 +127,7 @@ class PartialLabelModule(Described, L.LightningModule):
             for part in (self.network, *called):
                 part.compile()
         self._step: tuple[Tensor, Tensor, Tensor]
+        self.step_losses: StepLosses | None = None
         self._total_steps: float = float("inf")
 
     # Prediction
@@ -211,6 +231,8 @@ class PartialLabelModule(Described, L.LightningModule):
             terms = self.regularizer(predictions, batches, features, self.progress)
         total: Tensor = sum(terms.values(), start=supervised)
         self._step = (total, losses, batch.available)
+        detached = {name: term.detach() for name, term in terms.items()}
+        self.step_losses = StepLosses(total.detach(), losses.detach(), detached, batch.index)
         self._log_training(total, supervised, terms, losses, batch)
         return total
 

@@ -18,6 +18,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
@@ -151,6 +152,7 @@ class CommandLine(LightningCLI):
             help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end (and SIGTERM) alone.",
         )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
+        parser.add_class_arguments(NonFiniteGuard, "guard", instantiate=True)
         parser.set_defaults({"model": {"class_path": "jtr_lightning.module.PartialLabelModule"}})
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
@@ -183,6 +185,7 @@ class CommandLine(LightningCLI):
             self.save_config_callback = None
         if training:
             callbacks.append(TrainingSummary())
+            callbacks.append(self._get(self.config_init, "guard"))
         if not config["fast_dev_run"]:
             self.folder = self._run_folder()
             if (self.folder / CONFIG).is_file():
