@@ -69,7 +69,7 @@ class LoopJTR(JTR):
     def sample_terms(self, one: Sample, two: Sample) -> tuple[Tensor, Tensor, Tensor]:
         """The three terms of one sample, without their weights."""
         frozen = copy.deepcopy(self.autoencoder)
-        distance = _distance(frozen(one.target())[0], frozen(one.prediction(hard=True))[0])
+        distance = _distance(frozen.encoder(one.target())[0], frozen.encoder(one.prediction(hard=True))[0])
 
         target, prediction = two.target().detach(), two.prediction(hard=False).detach()
         latent_target, output_target = self.autoencoder(target)
