@@ -1,6 +1,7 @@
 """Partial labels on two processes (CPU, gloo): nothing hangs, and the result is that of one process."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jtr_lightning.batch import Batch
+from jtr_lightning.data.sampler import EpochSampler, SampleKey
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.regularizers.jtr import JTR
 from tests.toy import Given, ToyDataModule, ToyNetwork
 
 pytestmark = pytest.mark.slow
@@ -61,6 +65,7 @@ def run(
     ranks: int,
     regularizer: Regularizer | None = None,
     test: bool = False,
+    more_callbacks: Sequence[L.Callback] = (),
     **trainer_arguments: Any,
 ) -> Path:
     folder.mkdir()
@@ -76,7 +81,7 @@ def run(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Recorder(folder)],
+        callbacks=[Recorder(folder), *more_callbacks],
         default_root_dir=folder,
         **trainer_arguments,
     )
@@ -104,6 +109,49 @@ def test_ranks_with_labels_of_different_tasks_train_together(tmp_path: Path) -> 
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
     draws = [load(tmp_path / "two" / f"draw_{rank}.pt") for rank in (0, 1)]
     assert draws[0] != draws[1]
+
+
+class EachRankItsSamples(EpochSampler):
+    """Gives a rank every second sample, so that a test knows which rank sees which labels."""
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return ((self.epoch, index) for index in range(self.rank, len(self.dataset), self.num_replicas))
+
+
+class SeparatedData(ToyDataModule):
+    """Rank 0 gets the samples 0, 2, 4 ..., rank 1 the others."""
+
+    def sampler(self, dataset: Any, training: bool, rank: int, world_size: int) -> EpochSampler:
+        return EachRankItsSamples(dataset, training, self.seed, rank, world_size)
+
+
+class Seen(L.Callback):
+    """Notes which tasks each rank was given labels of, and writes them with what JTR ends with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: set[str] = set()
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Batch, batch_idx: int) -> None:
+        self.seen |= {name for name in batch.tasks if bool(batch.labelled(name).any())}
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        found = {"tasks": sorted(self.seen), "draw": float(torch.rand(()))}
+        (self.folder / f"seen_{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def test_jtr_trains_where_no_two_ranks_have_a_task_in_common(tmp_path: Path) -> None:
+    """Plain DDP, which finds no unused parameters and is told to look for none: it would fail at the second step."""
+    data = SeparatedData(8, tasks=TASKS, scenario=Given([[1, 0], [0, 1]] * 4), batch_size=1)
+    jtr = JTR(widths=(4, 6), depths=(1, 1))
+    folder = run(tmp_path / "two", data, 2, jtr, more_callbacks=[Seen(tmp_path / "two")])
+    seen = [json.loads((folder / f"seen_{rank}.json").read_text()) for rank in (0, 1)]
+    assert [found["tasks"] for found in seen] == [["segmentation"], ["depth"]]
+    assert seen[0]["draw"] != seen[1]["draw"]
+    first, second = (load(folder / f"state_{rank}.pt") for rank in (0, 1))
+    assert any(name.startswith("regularizer.autoencoder") for name in first)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
 
 
 def test_the_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> None:
