@@ -72,7 +72,8 @@ def test_a_run_folder_has_everything(trained: CommandLine) -> None:
     assert (trained.folder.parent.name, trained.folder.name) == ("all", "0")
     found = {str(p.relative_to(trained.folder)) for p in trained.folder.rglob("*") if p.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
-    assert found == {"config.yaml", "metrics.csv", "metrics.json", *checkpoints}
+    shown = {"facts.json", "report.html", "panels/epoch_0001.png"}
+    assert found == {"config.yaml", "metrics.csv", "metrics.json", *checkpoints, *shown}
 
 
 def test_metrics_json_has_the_best_epoch(trained: CommandLine) -> None:

@@ -60,8 +60,8 @@ def test_a_task_without_pixels_has_no_map(task: Task) -> None:
 @pytest.mark.parametrize(
     ("task", "scale", "unit"),
     [
-        (Depth(display_range=(1, 9), unit="ft"), (0, 1), "ft"),
-        (Normals(), (0, 45), "deg"),
+        (Depth(display_range=(1, 9), unit="ft"), (0, 2), "ft"),
+        (Normals(), (0, 60), "deg"),
         (DenseRegression(low=-1, high=1, unit="px"), (0, 0.5), "px"),
     ],
 )

@@ -256,7 +256,8 @@ def _draw_legend(strip: _Strip, legend: Legend, error: bool) -> None:
     ramp = torch.linspace(0, 1, RAMP).expand(1, SWATCH, RAMP)
     everywhere = torch.ones_like(ramp, dtype=torch.bool)
     picture = _picture(colour_map(ramp, everywhere, error=error)[0])
-    strip.swatch(f"{high:g}{' or more' if error else ''} {legend.unit}".rstrip(), picture, f"{low:g}")
+    last = f"{high:g} {legend.unit}".rstrip()
+    strip.swatch(f"{last} or more" if error else last, picture, f"{low:g}")
 
 
 def _marks_strip(width: int) -> Image.Image:

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.report import publish
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
     CHECKPOINTS,
@@ -31,6 +32,7 @@ from jtr_lightning.callbacks.run_folder import (
     run_of_checkpoint,
 )
 from jtr_lightning.callbacks.summary import TrainingSummary
+from jtr_lightning.cli import reporting
 from jtr_lightning.cli.configs import forget_replaced_classes, option
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
@@ -116,7 +118,7 @@ class CommandLine(LightningCLI):
             seed_everything_default=0,
             trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
             parser_kwargs={**strict, **{name: dict(strict) for name in self.subcommands()}},
-            args=forget_replaced_classes(arguments),
+            args=forget_replaced_classes(reporting.write_out_logger(arguments)),
         )
 
     @staticmethod
@@ -153,6 +155,7 @@ class CommandLine(LightningCLI):
         )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
         parser.add_class_arguments(NonFiniteGuard, "guard", instantiate=True)
+        reporting.add_options(parser)
         parser.set_defaults({"model": {"class_path": "jtr_lightning.module.PartialLabelModule"}})
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
@@ -198,8 +201,17 @@ class CommandLine(LightningCLI):
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
                 callbacks.extend(_checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
+                callbacks.extend(
+                    reporting.settle(
+                        self.folder,
+                        config["logger"],
+                        self._get(self.config_init, "report"),
+                        self._get(self.config_init, "panels"),
+                    )
+                )
             else:
                 config["logger"] = config["logger"] or False
+                reporting.settle_loggers(self.folder, config["logger"])
         if self.subcommand == "predict":
             callbacks.append(self._get(self.config_init, "predictions"))
         try:
@@ -225,6 +237,11 @@ class CommandLine(LightningCLI):
 
     # The trainer's methods, called by LightningCLI by their names.
 
+    def before_fit(self) -> None:
+        """Gives the configuration to the loggers that keep it."""
+        config = self._parser("fit").dump(self.config["fit"], skip_link_targets=False, skip_unset=False)
+        reporting.log_config(self.trainer.loggers, config)
+
     def fit(self, **kwargs: Any) -> None:
         """Trains, and prints the metrics of the best epoch."""
         self.trainer.fit(**kwargs, weights_only=True)
@@ -233,6 +250,7 @@ class CommandLine(LightningCLI):
         self.metrics = best or _logged(self.trainer, "val")
         epoch = f" of epoch {best['best_epoch']}, the best" if best else ""
         self._report("val", f"Validation{epoch}")
+        reporting.close(self.trainer.loggers)
 
     def validate(self, **kwargs: Any) -> None:
         """Measures on the validation set."""
@@ -255,7 +273,9 @@ class CommandLine(LightningCLI):
         self.metrics = _logged(self.trainer, stage)
         if self.trainer.is_global_zero and self.folder is not None:
             add_metrics(self.folder, self.metrics)
+            publish(self.folder, self.trainer.loggers, stage)
         self._report(stage, title)
+        reporting.close(self.trainer.loggers)
 
     def _report(self, stage: str, title: str) -> None:
         if not self.trainer.is_global_zero:

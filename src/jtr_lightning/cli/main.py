@@ -57,8 +57,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command("jtr_lightning.cli.data:run", "make a dataset, or check one that you have"),
     "compare": Command("jtr_lightning.cli.compare:run", "train several methods alike and print the table"),
+    "report": Command("jtr_lightning.cli.report:run", "make a run's page again"),
     "export": Command("jtr_lightning.cli.export:run", "write a checkpoint's network for other runtimes"),
-    "bench": Command("jtr_lightning.cli.bench:run", "measure how fast a config trains, and where the time goes"),
+    "bench": Command(
+        "jtr_lightning.cli.bench:run", "measure how fast a config trains, and where the time goes"
+    ),
     "demo": Command(
         "jtr_lightning.cli.demo:run", "train on generated rooms for minutes and look at the result"
     ),

@@ -85,7 +85,7 @@ class Depth(DenseTask):
 
     def error_legend(self) -> rendering.Legend:
         near, far = self.display_range
-        return rendering.Legend(scale=(0.0, (far - near) / 8), unit=self.unit)
+        return rendering.Legend(scale=(0.0, (far - near) / 4), unit=self.unit)
 
     @property
     def joint_channels(self) -> int:
@@ -172,7 +172,7 @@ class Normals(DenseTask):
         return angles(prediction, torch.where(self.valid(target), target, 1.0))
 
     def error_legend(self) -> rendering.Legend:
-        return rendering.Legend(scale=(0.0, 45.0), unit=self.unit)
+        return rendering.Legend(scale=(0.0, 60.0), unit=self.unit)
 
     @property
     def joint_channels(self) -> int:

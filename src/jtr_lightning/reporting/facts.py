@@ -1,0 +1,130 @@
+"""What was trained on what, in plain values: kept in a run folder, so that its report can be made at any time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from jtr_lightning._version import __version__
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.tasks import Task
+
+FACTS = "facts.json"
+
+
+def gather(
+    trainer: L.Trainer,
+    module: PartialLabelModule,
+    data: PartialLabelDataModule,
+    baselines: Mapping[str, Baseline | None],
+) -> dict[str, Any]:
+    """Everything that a report tells beside numbers and pictures.
+
+    Args:
+        trainer: Gives device, precision and length of the training.
+        module: What is trained.
+        data: What it is trained on, set up for fitting.
+        baselines: Role to what the results are compared with; ``supervised`` and ``single_task`` are the usual ones.
+
+    Returns:
+        Plain values, in the order in which they are shown.
+    """
+    return {
+        "tasks": {name: _task(task) for name, task in module.tasks.items()},
+        "labels": label_facts(data.datasets["train"].available, list(data.tasks)),
+        "data": {
+            "dataset": type(data).__name__,
+            "folder": str(data.root),
+            "scenario": type(data.scenario).__name__,
+            "seed": data.seed,
+            "samples": ", ".join(f"{len(dataset)} {split}" for split, dataset in data.datasets.items()),
+            "image size": "own" if data.size is None else f"{data.size[0]} x {data.size[1]}",
+            "batch size": data.batch_size,
+            "augmentation": "none" if data.augmentation is None else type(data.augmentation).__name__,
+        },
+        "model": {
+            "network": f"{type(module.network).__name__}, {_size(module.network):,} parameters",
+            "regularizer": "none"
+            if module.regularizer is None
+            else f"{type(module.regularizer).__name__}, {_size(module.regularizer):,} parameters of its own",
+            "balancing": type(module.balancing).__name__,
+            "epochs": trainer.max_epochs,
+            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
+            "precision": str(trainer.precision),
+            "made with": f"jtr-lightning {__version__}, torch {torch.__version__}",
+        },
+        "baselines": [
+            {"role": role, "name": baseline.name, "values": baseline.values}
+            for role, baseline in baselines.items()
+            if baseline is not None
+        ],
+    }
+
+
+def label_facts(available: NDArray[np.bool_], tasks: Sequence[str]) -> dict[str, Any]:
+    """The availability table of a training set.
+
+    Args:
+        available: bool ``[N, K]``.
+        tasks: Names of the ``K`` tasks.
+
+    Returns:
+        ``samples``; ``counts`` of labelled samples per task; ``pairs[i][j]``, the samples labelled for both tasks; and
+        ``patterns``, how many samples have which set of labels, the most frequent first.
+    """
+    patterns, counts = np.unique(available, axis=0, return_counts=True)
+    order = sorted(range(len(patterns)), key=lambda i: (-counts[i], [not v for v in patterns[i].tolist()]))
+    numbers = available.astype(np.int64)
+    return {
+        "samples": len(available),
+        "counts": dict(zip(tasks, numbers.sum(0).tolist(), strict=True)),
+        "pairs": (numbers.T @ numbers).tolist(),
+        "patterns": [{"labelled": patterns[i].tolist(), "samples": int(counts[i])} for i in order],
+    }
+
+
+def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Keeps facts in a run folder."""
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a run folder.
+
+    Raises:
+        ConfigError: There are none, or they cannot be read.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(
+            f"A report should be made of a run folder with '{FACTS}', which the training writes; found "
+            f"'{folder}': {error}."
+        ) from error
+    return facts
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "kind": type(task).__name__,
+        "channels": task.channels,
+        "headline": task.headline,
+        "higher_is_better": task.higher_is_better,
+        "unit": task.unit,
+        "classes": list(getattr(task, "class_names", [])),
+    }
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
