@@ -122,9 +122,14 @@ class OfficialSource(SampleSource):
         files = {path.name for city in cities if (top / city).is_dir() for path in (top / city).iterdir()}
         return np.array([f"{sample}{ending}" in files for sample in self.samples], dtype=bool)
 
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        if task is None:
+            folder = self.root / "leftImg8bit" / self.split / self._city(index)
+            return folder / f"{self.samples[index]}{_IMAGE}"
+        return self._path(index, {"segmentation": "labels", "depth": "disparity"}[task])
+
     def read_image(self, index: int) -> Array:
-        folder = self.root / "leftImg8bit" / self.split / self._city(index)
-        return read_image(folder / f"{self.samples[index]}{_IMAGE}")
+        return read_image(self.file_of(index))
 
     def read_label(self, index: int, task: str) -> Array:
         return {"segmentation": self._classes, "depth": self._depth}[task](index)

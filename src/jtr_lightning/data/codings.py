@@ -70,7 +70,7 @@ class ClassIds(Coding):
                 "are only about right. Save them as PNG."
             )
         ids = one_channel(raw, path) if self.channel is None else _channel(raw, self.channel, path)
-        if ids.dtype.kind == "f" and not np.array_equal(ids, np.rint(ids)):
+        if ids.dtype.kind == "f" and not (np.isfinite(ids).all() and np.array_equal(ids, np.rint(ids))):
             raise DataError(
                 f"The file '{path}' should hold class ids; found values that are not whole numbers."
             )

@@ -203,7 +203,9 @@ class PartialLabelDataset(Dataset[Sample]):
         try:
             return function(*args)
         except (DataError, OSError) as error:
-            message = f"Sample '{self.source.name(index)}', {part}: {error}"
+            file = self.source.file_of(index, None if part == "image" else part)
+            where = "" if file is None or str(file) in str(error) else f" (file '{file}')"
+            message = f"Sample '{self.source.name(index)}', {part}{where}: {error}"
             if self.on_error == "raise":
                 raise DataError(message) from error
             skipped.append(message)

@@ -103,6 +103,11 @@ class FolderSource(SampleSource):
             return np.asarray(np.isfinite(self.values[task]).all(1))
         return self.labels[task].exist
 
+    def file_of(self, index: int, task: str | None = None) -> Path | None:
+        if task in self.values:
+            return None
+        return (self.images if task is None else self.labels[task]).path(index, self.ids[index])
+
     def read_image(self, index: int) -> Array:
         return read_image(self.images.path(index, self.ids[index]))
 
@@ -124,6 +129,11 @@ class FolderSource(SampleSource):
         )
 
 
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to a folder that it lies in, in which the same files would be found for ever."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
 def files_by_id(folder: Path, what: str) -> dict[str, str]:
     """Looks for files of a kind that can be read (``files.SUFFIXES``), in subfolders too, but not for hidden ones.
 
@@ -141,7 +151,7 @@ def files_by_id(folder: Path, what: str) -> dict[str, str]:
         raise DataError(f"The {what} should be in the folder '{folder}'; found no such folder.")
     endings: dict[str, str] = {}
     for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = [n for n in below if not n.startswith(".") and not _leads_back(Path(place) / n)]
         prefix = Path(place).relative_to(folder).as_posix()
         for name in names:
             stem, ending = Path(name).stem, Path(name).suffix

@@ -51,7 +51,6 @@ class SampleLoader(DataLoader[Sample]):
                 lines = "".join(f"\n  {message}" for message in skipped)
                 _log.warning("Unreadable files skipped in this epoch: %d%s", len(skipped), lines)
 
-
     def _begin_pass(self) -> None:
         state, self._go_on, self._had = self._go_on, None, 0
         if not isinstance(self.sampler, EpochSampler):

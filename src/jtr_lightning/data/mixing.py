@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ class JoinedSource(SampleSource):
 
     def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
         return np.concatenate([self.main.on_disk(tasks), self.extra.on_disk(tasks)])
+
+    def file_of(self, index: int, task: str | None = None) -> Path | None:
+        source, own = self._find(index)
+        return source.file_of(own, task)
 
     def read_image(self, index: int) -> Array:
         source, number = self._find(index)

@@ -64,8 +64,11 @@ class NpyFolderSource(SampleSource):
                 table[[i for i in present if i < len(self)], k] = True
         return table
 
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        return self.folder / ("image" if task is None else self.columns[task][0]) / f"{index}.npy"
+
     def read_image(self, index: int) -> Array:
-        path = self.folder / "image" / f"{index}.npy"
+        path = self.file_of(index)
         array = read_npy(path)
         check_array(array, path, shape=(None, None, 3), finite=True)
         if array.dtype == np.uint8:
@@ -81,9 +84,8 @@ class NpyFolderSource(SampleSource):
         return np.asarray(cv2.convertScaleAbs(values if low >= 0 else values.clip(min=0), alpha=255))
 
     def read_label(self, index: int, task: str) -> Array:
-        folder, coding = self.columns[task]
-        path = self.folder / folder / f"{index}.npy"
-        return coding.decode(read_npy(path), path)
+        path = self.file_of(index, task)
+        return self.columns[task][1].decode(read_npy(path), path)
 
 
 def _numbers(folder: Path) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,19 @@ class SampleSource(ABC):
         Raises:
             DataError: The file is missing, unreadable or has unexpected content.
         """
+
+    def file_of(self, index: int, task: str | None = None) -> Path | None:
+        """Where a sample's image, or its label for a task, is kept; for messages.
+
+        Args:
+            index: Number of the sample.
+            task: Name of the task; None for the image.
+
+        Returns:
+            The file; None, the default, where a file of its own is not known.
+        """
+        del index, task
+        return None
 
     def domains(self) -> NDArray[np.int64]:
         """Which of several datasets or domains each sample comes from, ``[N]``; all 0 by default."""

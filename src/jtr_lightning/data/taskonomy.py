@@ -59,6 +59,11 @@ class TaskonomySource(SampleSource):
             return np.asarray(np.isfinite(self.values[task]).all(1))
         return self.index.has(self.tasks[task].folder)
 
+    def file_of(self, index: int, task: str | None = None) -> Path | None:
+        if task in self.values:
+            return None
+        return self.index.path(index, self.image_domain if task is None else self.tasks[task].folder)
+
     def read_image(self, index: int) -> Array:
         return read_image(self.index.path(index, self.image_domain))
 
