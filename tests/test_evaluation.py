@@ -100,5 +100,5 @@ class TestBaseline:
         (tmp_path / "a.json").write_text("{")
         with pytest.raises(ConfigError, match="should be JSON"):
             Baseline("x", file=tmp_path / "a.json")
-        with pytest.raises(ConfigError, match="above 0 for each task.*found 0"):
+        with pytest.raises(ConfigError, match=r"above 0 for each task.*found 0"):
             Baseline("x", {"depth": 0.0}).headlines("val", {"depth": Depth()})
