@@ -97,13 +97,11 @@ def _verdict(tested: CommandLine, changed: bool) -> str:
     text = f"Delta against supervised MTL, trained likewise without JTR: {change:+.1f} %. "
     if changed:
         return text + "Your options changed the training but not the baseline's: the two do not compare."
-    if change <= 0:
-        text += "No gain: "
-    text += (
-        "A few minutes are too short to judge JTR by. Its gain is for long trainings, where supervised training begins "
+    text += "No gain: a" if change <= 0 else "A"
+    return text + (
+        " few minutes are too short to judge JTR by. Its gain is for long trainings, where supervised training begins "
         f"to overfit; {RESULTS} has longer runs."
     )
-    return text
 
 
 def draw(module: PartialLabelModule, data: PartialLabelDataModule, number: int = 3) -> Image.Image:
