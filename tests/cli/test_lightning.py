@@ -364,3 +364,9 @@ def test_the_config_can_be_printed_and_used(capsys: pytest.CaptureFixture[str]) 
     assert printed["data"]["class_path"].endswith("TinyData")
     Path("printed.yaml").write_text(yaml.safe_dump(printed))
     assert command_line(["fit", "--config", "printed.yaml"]).trainer.current_epoch == 2
+
+
+def test_help_shows_the_command_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    assert capsys.readouterr().out.startswith("usage: jtr [options] fit ")

@@ -117,7 +117,7 @@ class CommandLine(LightningCLI):
             load_from_checkpoint_support=False,
             seed_everything_default=0,
             trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
-            parser_kwargs={**strict, **{name: dict(strict) for name in self.subcommands()}},
+            parser_kwargs={"prog": "jtr", **strict, **{name: dict(strict) for name in self.subcommands()}},
             args=forget_replaced_classes(reporting.write_out_logger(arguments)),
         )
 
