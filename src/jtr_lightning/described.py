@@ -8,6 +8,7 @@ config file, and ``rebuild`` makes the object again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -122,7 +123,8 @@ def rebuild(description: Any) -> Any:
 def _find_class(class_path: str) -> type[Described]:
     module_name, _, name = class_path.rpartition(".")
     if module_name not in sys.modules and module_name.partition(".")[0] == PACKAGE:
-        __import__(module_name)
+        with contextlib.suppress(ImportError):  # told below
+            __import__(module_name)
     found = getattr(sys.modules.get(module_name), name, None)
     if found is None:
         raise ConfigError(

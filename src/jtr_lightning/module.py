@@ -387,13 +387,11 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | None = 
     Raises:
         ConfigError: No such file, unreadable, or not written by this library.
     """
-    import pickle
-
     if not Path(path).is_file():
         raise ConfigError(f"The checkpoint should be a file; found none at '{path}'.")
     try:
         checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # an unpickler may raise anything about half a file
         raise ConfigError(
             f"The file '{path}' should be a checkpoint of plain tensors and values; it could not be read "
             f"({type(error).__name__}). It is damaged, or holds objects, which are never unpickled."

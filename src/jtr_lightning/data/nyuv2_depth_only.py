@@ -175,6 +175,12 @@ def _listed(root: Path, list_file: Path) -> list[str]:
     # Paths in the list begin with a slash, which must not make them absolute; a frame without depth is called 'None'.
     rows = [line.split() for line in lines if line.strip()]
     frames = [row[0].lstrip("/") for row in rows if len(row) < 2 or row[1] != "None"]
+    outside = [frame for frame in frames if ".." in Path(frame).parts]
+    if outside:
+        raise DataError(
+            f"The list '{list_file}' should name files below '{root}'; found '{outside[0]}', which leads out of it. "
+            "Remove such lines."
+        )
     missing = [frame for frame in frames if not (root / frame).is_file()]
     if missing or not frames:
         found = (
