@@ -25,7 +25,7 @@ _EPILOG = """\
 Any option of `jtr fit` with a dot in its name is given to every run: --trainer.max_epochs 50 --data.size [64,80].
 
 Finished runs are found again by their whole configuration and not repeated; an interrupted one goes on from its last
-checkpoint. OUT/runs holds the runs, OUT/results.csv and OUT/results.md the results."""
+checkpoint. OUT/runs holds the runs, OUT/results.csv, OUT/results.md and OUT/curves.csv the results."""
 
 
 def run(arguments: list[str]) -> int:
@@ -220,11 +220,14 @@ class Comparison:
 
     def show_results(self) -> None:
         """Writes tables and plots, and says where they are."""
+        from jtr_lightning.comparison.curves import read_curves, write_curves
         from jtr_lightning.comparison.plots import draw
 
         self.write()
+        curves = read_curves(self.results(), self.run_folders)
+        write_curves(curves, self.out / "curves.csv")
         try:
-            self.write(draw(self.results(), self.out))
+            self.write(draw(self.results(), self.out, curves))
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] != "matplotlib":
                 raise

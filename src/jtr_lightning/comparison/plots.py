@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jtr_lightning.comparison.curves import Curve
 from jtr_lightning.comparison.plan import FULL, Labels
 from jtr_lightning.comparison.report import deltas, task_head
 from jtr_lightning.comparison.results import Results
@@ -20,12 +21,13 @@ Panel = tuple[str, Callable[[str, Labels], Iterable[float]]]
 """A panel's title, and the values over seeds of a method with some labels."""
 
 
-def draw(results: Results, folder: Path) -> dict[str, str]:
+def draw(results: Results, folder: Path, curves: Sequence[Curve] = ()) -> dict[str, str]:
     """Draws every picture that there are results for.
 
     Args:
         results: What is finished.
         folder: Where the files go.
+        curves: Validation metrics over the epochs.
 
     Returns:
         Title to file name.
@@ -46,6 +48,9 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     if any(results.of(m, w) for m in results.methods for w in shares):
         drawn["Test metrics against the share of labels"] = "fractions.png"
         _draw_shares(results, shares, folder / "fractions.png")
+    if curves:
+        drawn["Validation metrics over the epochs"] = "curves.png"
+        _draw_curves(results, curves, folder / "curves.png")
     return drawn
 
 
@@ -147,5 +152,27 @@ def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
         axis.set_title(title, fontsize=9)
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
+    """A row for each scenario, a panel for each task, a colour for each method, a line for each seed."""
+    scenarios = list(dict.fromkeys(curve.labels for curve in curves))
+    figure, axes = _figure(len(scenarios), len(results.tasks))
+    for labels, row in zip(scenarios, axes, strict=True):
+        for (name, task), axis in zip(results.tasks.items(), row, strict=True):
+            head = task_head(name, task.headline, task.unit, task.higher_is_better)
+            axis.set_title(f"{labels.title}\n{head}", fontsize=9)
+            axis.set_xlabel("epochs", fontsize=8)
+            axis.tick_params(labelsize=8)
+            axis.grid(alpha=0.3)
+            named: set[str] = set()
+            for curve in (c for c in curves if c.labels == labels and c.task == name):
+                epochs, values = zip(*curve.points, strict=True) if curve.points else ((), ())
+                colour = f"C{results.methods.index(curve.method)}"
+                label = None if curve.method in named else curve.method
+                axis.plot(epochs, values, color=colour, linewidth=1.2, label=label)
+                named.add(curve.method)
     axes[0][0].legend(fontsize=7)
     figure.savefig(path, dpi=120)
