@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command("jtr_lightning.cli.data:run", "make a dataset, or check one that you have"),
     "compare": Command("jtr_lightning.cli.compare:run", "train several methods alike and print the table"),
+    "sweep": Command("jtr_lightning.cli.sweep:run", "search for good parameters, from a W&B sweep file"),
     "report": Command("jtr_lightning.cli.report:run", "make a run's page again"),
     "export": Command("jtr_lightning.cli.export:run", "write a checkpoint's network for other runtimes"),
     "bench": Command(
