@@ -11,12 +11,17 @@ import torch
 from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
+from jtr_lightning.networks.segnet_blocks import SegNetHead
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from tests.regularizers.reference import LoopJTR
+
+
+class TwoLayerHeads(JTR):
+    """JTR, with the two convolutions of every head computed one after the other."""
 
 
 class GraphOfEveryView(JTR):
@@ -30,6 +35,7 @@ class GraphOfEveryView(JTR):
 REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "loop": LoopJTR,
     "published": JTR,
+    "heads as two layers": TwoLayerHeads,
     "view 2 with a graph": GraphOfEveryView,
     "views 1": lambda: JTR(views=1),
     "half stacks": lambda: JTR(stack_scale=0.5),
@@ -39,7 +45,7 @@ REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
 """What is compared: name to regularizer (None for supervised training alone).
 
 ``loop`` is the slow version that the tests hold: one sample after the other, a deep copy of the auto-encoder for each,
-and three views with a graph.
+three views with a graph, and heads of two layers.
 """
 
 
@@ -57,6 +63,10 @@ def many_tasks(number: int) -> dict[str, Task]:
 def make_module(regularizer: Regularizer | None, tasks: dict[str, Task], **flags: bool) -> PartialLabelModule:
     """SegNet with a regularizer and the module's flags."""
     module = PartialLabelModule(tasks, SegNet(), regularizer, **flags)
+    if isinstance(regularizer, LoopJTR | TwoLayerHeads):
+        for part in module.modules():
+            if isinstance(part, SegNetHead):
+                part.as_one = False
     module.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer
     return module
 

@@ -5,7 +5,7 @@ from torch import nn
 from jtr_lightning.described import rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.networks import SegNet
-from jtr_lightning.networks.segnet_blocks import segnet_head
+from jtr_lightning.networks.segnet_blocks import SegNetHead
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Segmentation
 
 SMALL = {"widths": (4, 6, 8, 8, 8), "depths": (2, 2, 1, 1, 1)}
@@ -27,7 +27,7 @@ def test_published_nyuv2_network_has_the_parameters_counted_by_hand():
 
 
 def test_heads_are_two_convolutions_with_nothing_between():
-    head = segnet_head(64, 13)
+    head = SegNetHead(64, 13)
     assert [type(m) for m in head] == [nn.Conv2d, nn.Conv2d]
     assert [m.kernel_size for m in head] == [(3, 3), (1, 1)]
 

@@ -9,8 +9,8 @@ from jtr_lightning.networks.segnet_blocks import (
     InstanceNorm,
     SegNetDecoder,
     SegNetEncoder,
+    SegNetHead,
     find_norm,
-    segnet_head,
 )
 
 WIDTHS, DEPTHS = (4, 6, 8), (2, 1, 3)
@@ -157,12 +157,52 @@ def test_published_autoencoder_of_nyuv2_has_the_parameters_counted_by_hand():
     decoder = 7_082_496 + 2_361_600 + 590_976 + 110_976 + 74_112
     assert count(SegNetEncoder(17)) == encoder == 14_731_200
     assert count(SegNetDecoder()) == decoder == 10_220_160
-    assert count(segnet_head(64, 17)) == 36_928 + 1_105
+    assert count(SegNetHead(64, 17)) == 36_928 + 1_105
     assert encoder + decoder + 36_928 + 1_105 == 24_989_393
 
 
+@pytest.mark.parametrize(
+    ("channels", "as_one"), [(1, True), (17, True), (71, True), (72, False), (100, False)]
+)
+def test_a_head_of_two_convolutions_is_computed_as_one_where_that_is_less(
+    channels: int, as_one: bool
+) -> None:
+    head = SegNetHead(64, channels).double()
+    assert head.as_one == as_one
+    torch.nn.init.normal_(head[0].bias)
+    torch.nn.init.normal_(head[1].bias)
+    feature = torch.randn(2, 64, 5, 6, dtype=torch.float64, requires_grad=True)
+    inputs = [feature, *head.parameters()]
+    found, expected = head(feature), head[1](head[0](feature))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn_like(found)
+    pairs = zip(
+        torch.autograd.grad(found, inputs, direction),
+        torch.autograd.grad(expected, inputs, direction),
+        strict=True,
+    )
+    for one, two in pairs:
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+def test_the_weights_of_a_head_are_joined_in_float32_under_autocast() -> None:
+    head, feature = SegNetHead(64, 3), torch.randn(1, 64, 5, 6)
+    dtypes = []
+
+    class Dtypes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if function.overloadpacket.__name__ == "mul":
+                dtypes.append(result.dtype)
+            return result
+
+    with torch.autocast("cpu", torch.bfloat16), Dtypes():
+        assert head(feature).dtype == torch.bfloat16
+    assert dtypes == [torch.float32, torch.float32]
+
+
 def test_weights_are_drawn_by_xavier_and_biases_are_zero():
-    head = segnet_head(64, 32)
+    head = SegNetHead(64, 32)
     first = head[0]
     assert first.weight.std().item() == pytest.approx((2 / (9 * 64 + 9 * 64)) ** 0.5, rel=0.02)
     assert not first.bias.any()

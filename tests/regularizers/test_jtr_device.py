@@ -57,7 +57,7 @@ class TestOnTheDevice:
         assert len(reads.found) == 3
 
     def test_the_published_step_costs_as_counted_by_hand(self) -> None:
-        """1.01 TFLOP per sample at 288x384: the authors' 1.15 less the frozen encoder's parameter gradients."""
+        """0.97 TFLOP per sample at 288x384: the authors' 1.15 less the frozen parameters' gradients and the heads."""
         size = (288, 384)
         tasks: dict[str, Task] = {"s": Segmentation(13), "d": Depth(), "n": Normals()}
         jtr = JTR(views=1).build(tasks).to("meta")
@@ -74,7 +74,7 @@ class TestOnTheDevice:
         autoencoder_terms = 2 * 3 * (encoder + decoder) - 2 * first_layer  # its input takes no gradient
         expected = network_term + autoencoder_terms
         assert counter.get_total_flops() == pytest.approx(expected, rel=1e-6)
-        assert expected == pytest.approx(1.01e12, rel=0.005)
+        assert expected == pytest.approx(0.970e12, rel=0.005)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -132,5 +132,5 @@ def published_autoencoder_flops(size: tuple[int, int], channels: int = 17) -> tu
         after = widths[max(stage - 1, 0)]
         decoder += 2 * 9 * (pixels // 4**stage) * after * (width + after * (depth - 1))
         before = width
-    head = 2 * pixels * (9 * 64 * 64 + 64 * channels)
+    head = 2 * 9 * pixels * 64 * channels  # computed as one convolution, see SegNetHead
     return encoder, decoder + head, 2 * 9 * pixels * channels * 64

@@ -13,9 +13,9 @@ from jtr_lightning.networks.segnet_blocks import (
     WIDTHS,
     SegNetDecoder,
     SegNetEncoder,
+    SegNetHead,
     check_stages,
     find_norm,
-    segnet_head,
 )
 from jtr_lightning.tasks import Task
 
@@ -62,7 +62,7 @@ class SegNet(Network):
         # Without a dense task nothing would read the decoder, and its parameters would have no gradient.
         self.decoder = SegNetDecoder(self.widths, self.depths, self.norm) if dense else None
         self.dense_heads = nn.ModuleDict(
-            {n: segnet_head(self.widths[0], t.channels) for n, t in dense.items()}
+            {n: SegNetHead(self.widths[0], t.channels) for n, t in dense.items()}
         )
         self.image_heads = nn.ModuleDict(
             {n: nn.Linear(self.widths[-1], t.channels) for n, t in tasks.items() if not t.dense}

@@ -11,8 +11,8 @@ from jtr_lightning.networks.segnet_blocks import (
     WIDTHS,
     SegNetDecoder,
     SegNetEncoder,
+    SegNetHead,
     find_norm,
-    segnet_head,
 )
 
 
@@ -39,7 +39,7 @@ class JointAutoencoder(nn.Module):
         super().__init__()
         self.encoder = SegNetEncoder(channels, widths, depths, find_norm(norm))
         self.decoder = SegNetDecoder(widths, depths, find_norm(norm))
-        self.head = segnet_head(widths[0], channels)
+        self.head = SegNetHead(widths[0], channels)
 
     def forward(self, stack: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes and decodes. For the latent alone call ``encoder``.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.networks.segnet_blocks import InstanceNorm, SegNetDecoder, SegNetEncoder, segnet_head
+from jtr_lightning.networks.segnet_blocks import InstanceNorm, SegNetDecoder, SegNetEncoder, SegNetHead
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.pairs import cosine_distance, stacked_tasks, zero_path
 from jtr_lightning.tasks import Task
@@ -37,7 +37,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         self.encoder = SegNetEncoder(in_channels, widths, depths, InstanceNorm)
         self.decoder = SegNetDecoder(widths, depths, InstanceNorm)
-        self.head = segnet_head(widths[0], out_channels)
+        self.head = SegNetHead(widths[0], out_channels)
 
     def forward(self, code: Tensor) -> Tensor:
         """``[R, in_channels, H, W]`` to ``[R, out_channels, H, W]``."""
