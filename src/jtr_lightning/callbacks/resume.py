@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -20,6 +23,9 @@ from jtr_lightning.module import PartialLabelModule
 
 RANKS = "jtr_lightning_ranks"
 """The checkpoint's key of what each process has of its own: random states and running means."""
+
+AGREE_EVERY = 8
+"""Steps between two exchanges of several processes about whether one of them was told to stop."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +43,7 @@ class Resume(Checkpoint):
 
     SIGTERM (what clusters send before they take the machine away) is noticed at the end of a training step, or of a
     batch of the validation, which is done again from its beginning; then ``last.ckpt`` is written and the training
-    ends.
+    ends. Several processes agree on it after every eighth step, whichever of them the signal has reached.
 
     Args:
         folder: Where to write ``last.ckpt``.
@@ -56,6 +62,7 @@ class Resume(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_epoch = every_epoch
         self._saved_step = 0
+        self._asked_to_stop = False
         self._ranks: list[dict[str, Any]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -85,8 +92,12 @@ class Resume(Checkpoint):
         self._ranks = checkpoint.get(RANKS, [])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts everything back."""
+        """Puts everything back, and takes over from Lightning the answer to SIGTERM where it must be agreed on."""
         self._saved_step = trainer.global_step
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            # Lightning's own talks to the other processes from within the signal, which may be in the middle of
+            # another exchange: then all of them hang. Lightning restores the earlier handler at the end.
+            signal.signal(signal.SIGTERM, self._ask_to_stop)
         ranks, self._ranks = self._ranks, []
         if not ranks:
             return
@@ -108,14 +119,30 @@ class Resume(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes every so many steps, but not in the last of an epoch, which has its end still before it."""
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+        """Writes every so many steps, except in the last of an epoch, which has its end still before it."""
+        if trainer.is_last_batch:
+            return
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
+        if batch_idx % AGREE_EVERY == 0:
+            self._stop_together(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes behind every hook of the module: Lightning calls callbacks of this kind last."""
         if self.every_epoch or trainer.received_sigterm:
             self._save(trainer)
+        self._stop_together(trainer)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_stop = True
+
+    def _stop_together(self, trainer: L.Trainer) -> None:
+        """Ends the training in every process between the same two steps."""
+        if trainer.world_size == 1:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False):
+            self._save(trainer)
+            raise SIGTERMException
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
