@@ -215,12 +215,12 @@ class SegNetHead(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name in the base class
         """Raw values ``[B, out_channels, H, W]`` of a feature ``[B, in_channels, H, W]``."""
         if not self.as_one:
-            return cast(Tensor, super().forward(input))
+            return cast(Tensor, super().forward(input))  # type: ignore[no-untyped-call]
         first, second = cast(tuple[nn.Conv2d, nn.Conv2d], tuple(self))
         outer = second.weight.flatten(1)[..., None]
         # Products and sums alone, which autocast leaves in float32; a matrix product of weights it would round.
         weight = (outer * first.weight.flatten(1)).sum(1).view(-1, *first.weight.shape[1:])
-        bias = (outer[..., 0] * first.bias).sum(1) + cast(Tensor, second.bias)
+        bias = (outer[..., 0] * cast(Tensor, first.bias)).sum(1) + cast(Tensor, second.bias)
         return F.conv2d(input, weight, bias, padding=1)
 
 
