@@ -46,7 +46,7 @@ def model(**init_args: Any) -> dict[str, Any]:
     [
         (
             {"data": {"class_path": "TinyDta"}},
-            "Parameter `data` should name a class; found 'TinyDta', did you mean 'TinyData'?",
+            "Parameter `data` should name a class; found 'TinyDta', did you mean 'TinyData'",
         ),
         (
             {"model": model(network={"class_path": "my.ToyNetwrk"})},
