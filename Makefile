@@ -13,13 +13,14 @@ ARGS ?=
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
 
 # albumentations asks the package index for a newer version at import; nothing here may need a network once installed.
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint format type-check notebooks bench clean
+.PHONY: help install demo test test-all test-lowest lint format type-check notebooks bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,11 @@ test: $(INSTALLED) ## the tests, without those marked slow
 
 test-all: $(INSTALLED) ## every test, with the branches that they reach
 	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --cov $(ARGS)
+
+# Old releases of the dependencies warn of newer ones, which is no fault of ours; every other warning is an error here, too.
+test-lowest: $(LOWEST)/.installed ## the fast tests with the lowest versions that setup.cfg allows, in .venv-lowest
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) -m "not slow" \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning $(ARGS)
 
 lint: $(INSTALLED) ## check style and formatting
 	@$(IN_VENV) -m ruff check .
@@ -58,11 +64,15 @@ bench: $(INSTALLED) ## run every short benchmark (benchmarks/bench_*.py)
 		if [ -e "$$file" ]; then echo "== $$file"; $(IN_VENV) "$$file" || exit 1; \
 		else echo "there are no benchmarks yet"; fi; done
 
-clean: ## remove .venv and every cache; runs and datasets stay
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+clean: ## remove .venv, .venv-lowest and every cache; runs and datasets stay
+	rm -rf $(VENV) $(LOWEST) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Read again only when the dependencies or their pins may have changed.
 $(INSTALLED): setup.cfg pyproject.toml scripts/install.sh
 	@PYTHON="$(PYTHON)" sh scripts/install.sh $(VENV)
 	@touch $(INSTALLED)
+
+$(LOWEST)/.installed: setup.cfg pyproject.toml scripts/install_lowest.sh
+	@PYTHON="$(PYTHON)" sh scripts/install_lowest.sh $(LOWEST)
+	@touch $@
