@@ -128,7 +128,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-@pytest.mark.parametrize(("page", "columns"), LOGGED.items())
+@pytest.mark.parametrize(
+    ("page", "columns"),
+    # Six commands and a training in Python.
+    [
+        pytest.param(*p, marks=pytest.mark.slow if p[0] == "getting_started.md" else ())
+        for p in LOGGED.items()
+    ],
+)
 def test_a_page_runs_from_top_to_bottom(page: str, columns: dict[str, list[str]], workplace: Path) -> None:
     run_page(page)
     for run, wanted in columns.items():
