@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from jtr_lightning.balancing import DynamicWeightAverage
 from jtr_lightning.batch import Batch
-from jtr_lightning.callbacks.guard import NonFiniteGuard
+from jtr_lightning.callbacks.guard import MOST_PENDING, NonFiniteGuard, _Check
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import ConfigError, TrainingError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule, StepLosses, read_checkpoint
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.networks.smp import SMPNetwork
 from jtr_lightning.regularizers.base import Regularizer, View
@@ -260,6 +260,43 @@ def test_the_command_line_guards_and_keeps_what_was_good(
 def test_the_guard_refuses_what_it_does_not_know(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         NonFiniteGuard(**arguments)
+
+
+class Slow:
+    """A device's event that arrives when it is waited for."""
+
+    def __init__(self) -> None:
+        self.waited = False
+
+    def query(self) -> bool:
+        return self.waited
+
+    def synchronize(self) -> None:
+        self.waited = True
+
+
+@pytest.mark.parametrize("when", ["many steps later", "at a checkpoint", "at the end of the epoch"])
+def test_a_check_that_is_under_way_is_not_waited_for_before_it_must_be(when: str) -> None:
+    module = PartialLabelModule({"depth": Depth()}, ToyNetwork())
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy._lightning_module = module
+    losses = StepLosses(torch.tensor(math.nan), torch.tensor([[math.nan]]), {}, torch.tensor([4]))
+    events = [Slow() for _ in range(MOST_PENDING + 1)]
+    guard = NonFiniteGuard()
+    for step, event in enumerate(events[:MOST_PENDING]):
+        guard._pending.append(_Check(step, 0, losses, torch.tensor(step > 0), event))  # type: ignore[arg-type]
+    guard._look(trainer, wait=False)
+    assert not any(event.waited for event in events)
+    if when == "many steps later":
+        guard._pending.append(_Check(99, 0, losses, torch.tensor(True), events[-1]))  # type: ignore[arg-type]
+    looks = {
+        "many steps later": lambda: guard._look(trainer, wait=False),
+        "at a checkpoint": lambda: guard.on_save_checkpoint(trainer, module, {}),
+        "at the end of the epoch": lambda: guard.on_train_epoch_end(trainer, module),
+    }
+    with pytest.raises(TrainingError, match=r"found nan in step 0 .* task 'depth' at the samples number 4\."):
+        looks[when]()
+    assert not events[-1].waited
 
 
 @pytest.mark.gpu
