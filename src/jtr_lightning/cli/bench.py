@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> None:
 def _train(options: list[str], profiler: StepProfiler) -> CommandLine:
     limits = {
         "max_steps": profiler.total,
-        "max_epochs": -1,
+        "max_epochs": profiler.total,  # an epoch has at least one step
         "limit_val_batches": 0,
         "logger": "false",
         "enable_checkpointing": "false",
