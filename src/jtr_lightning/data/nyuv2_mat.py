@@ -225,7 +225,7 @@ def _read_mat5(path: Path, key: str, what: str) -> Array:
         )
     try:
         content: dict[str, Any] = loadmat(path, variable_names=[key])
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
+    except (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
         raise DataError(
             f"The file '{path}' should be a whole MATLAB 5 file; found: {error}. Copy it again."
         ) from error
