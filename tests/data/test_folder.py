@@ -290,9 +290,7 @@ def test_wrong_content_is_told_by_name(tmp_path: Path) -> None:
         folder(tmp_path, "segmentation").dataset("train")[0]
     for i in range(NUMBER):
         save(tmp_path / "segmentation" / f"{i:03d}.png", np.zeros((HEIGHT, WIDTH + 1), np.uint8))
-    with pytest.raises(
-        DataError, match=r"Sample '\d+', segmentation .*size of its image, 10x14.*\[10, 15\]"
-    ):
+    with pytest.raises(DataError, match=r"Sample '\d+', segmentation .*size of its image, 10x14.*\[10, 15\]"):
         folder(tmp_path, "segmentation").dataset("train")[0]
     for i in range(NUMBER):
         (tmp_path / "segmentation" / f"{i:03d}.png").write_bytes(b"")
