@@ -14,7 +14,7 @@ from jtr_lightning.data.cityscapes import CityscapesDataModule
 from jtr_lightning.data.cityscapes_official import CLASSES_7, CLASSES_19, ID_OF_CLASS, class_table
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
 from jtr_lightning.data.rooms.cityscapes_layouts import STAND_INS
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
+from jtr_lightning.data.rooms.scene import CLASS_NAMES
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import SplitFile

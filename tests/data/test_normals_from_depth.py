@@ -78,17 +78,20 @@ def test_quantised_depth_is_smoothed() -> None:
 
 
 def test_agrees_with_rendered_rooms() -> None:
-    for index in range(3):
+    close = []
+    for index in range(12):
         scene = Scene.random(0, index)
         room = render(scene, 96, 128)
-        focal = scene.camera.focal_length(128)
+        focal = scene.focal * 128
         normals = normals_from_depth(room["depth_zbuffer"], Intrinsics(focal, focal, 63.5, 47.5), window=5)
         both = (normals != 0).any(-1) & np.isfinite(room["normal"]).all(-1)
         error = degrees(normals[both], room["normal"][both])
         assert both.mean() > 0.6
         assert np.median(error) < 0.2
-        assert np.mean(error < 11.25) > 0.85
+        close.append(np.mean(error < 11.25))
         assert np.allclose(np.linalg.norm(normals[both], axis=-1), 1, atol=1e-5)
+    assert min(close) > 0.8  # the finer the things in a room, the more of it is edges
+    assert np.mean(close) > 0.88
 
 
 def test_a_resized_camera_sees_the_same() -> None:

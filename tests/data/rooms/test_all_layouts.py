@@ -15,9 +15,8 @@ from jtr_lightning.data.nyuv2 import NYUv2DataModule
 from jtr_lightning.data.nyuv2_mat import CLASSES_13
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
 from jtr_lightning.data.rooms.cityscapes_layouts import ENLARGED, STAND_INS
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.rendering import render
-from jtr_lightning.data.rooms.scene import ROOM_TYPES, Scene
+from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES, Scene
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.tasks import Classification, Depth, Normals, Regression, Segmentation
 

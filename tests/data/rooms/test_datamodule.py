@@ -14,9 +14,8 @@ import torch
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.data.rooms.datamodule import RoomsDataModule
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.rendering import render
-from jtr_lightning.data.rooms.scene import ROOM_TYPES, Scene
+from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES, Scene
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.module import PartialLabelModule

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
-from jtr_lightning.data.rooms.rendering import camera_rays, edge_occlusion, edge_texture, keypoints2d, render
-from jtr_lightning.data.rooms.scene import Camera, Light, Scene, Thing
-from jtr_lightning.data.rooms.shapes import Box, Ellipsoid, Part, Plane, Shape, vector
-from jtr_lightning.data.rooms.textures import Texture, plain
+from jtr_lightning.data.rooms.rendering import edges, keypoints, render, trace
+from jtr_lightning.data.rooms.scene import CLASS_NAMES, Box, Part, Round, Scene, Thing
 
 H, W = 60, 80
-LAMP = Light(vector(0, 0, 3), vector(1, 1, 1))
+FOCAL = 0.5  # a horizontal field of view of 90 degrees
+LAMP = ((0, 0, 3), (1, 1, 1))
+GREY = np.full((3, 1), 0.5, np.float32)
+ROOMS = 40
+WINDOW = CLASS_NAMES.index("window")
 
 
-def thing(shape: Shape, *centre: float, category: int = 5, hole: bool = False) -> Thing:
-    texture = Texture(plain, (vector(0.5, 0.5, 0.5), vector(0.5, 0.5, 0.5)), 1.0)
-    part = Part(shape, texture, vector(*centre), np.eye(3, dtype=np.float32), hole=hole)
-    return Thing(category, (part,))
+def thing(
+    shape: Box, half: tuple[float, ...], centre: tuple[float, ...], category: int = 5, hole: bool = False
+) -> Thing:
+    """A grey thing of one part."""
+    middle, edge = np.zeros((3, 1), np.float32), np.array(half, np.float32)
+    part = Part(shape, middle, edge[:, None], lambda p: np.broadcast_to(GREY, p.shape), hole=hole)
+    return Thing(category, np.array(centre, np.float32), edge, np.eye(3, dtype=np.float32), (part,))
 
 
-def view(*things: Thing, pitch: float = 0.0, light: Light = LAMP) -> dict[str, Any]:
-    """A camera 1 m above a floor looks along +y at a far wall; its horizontal field of view is 90 degrees."""
-    camera = Camera(vector(0, 0, 1), 0.0, pitch, np.pi / 2)
-    shell = (thing(Plane(), 0, 0, 0, category=1), thing(Box(vector(50, 0.1, 50)), 0, 15, 0, category=0))
-    return render(Scene(shell, things, (light,), camera), H, W)
+def view(*things: Thing, pitch: float = 0.0, light: tuple[tuple[float, ...], ...] = LAMP) -> dict[str, Any]:
+    """A camera 1 m above a floor looks along +y at a far wall."""
+    s, c = np.sin(pitch), np.cos(pitch)
+    shell = (
+        thing(Box(), (50, 50, 0.5), (0, 0, -0.5), category=1),
+        thing(Box(), (50, 0.1, 50), (0, 15, 0), category=0),
+    )
+    eye, axes = np.array([0, 0, 1], np.float32), np.array([[1, 0, 0], [0, -s, -c], [0, c, -s]], np.float32)
+    return render(Scene(shell, things, np.array([light], np.float32), eye, axes, FOCAL), H, W)
+
+
+def camera_rays(focal: float) -> np.ndarray:
+    """Directions ``[3, H, W]`` through the pixels of a camera with that focal length in widths; z is 1."""
+    v, u = np.mgrid[:H, :W]
+    return np.stack([(u - (W - 1) / 2) / (focal * W), (v - (H - 1) / 2) / (focal * W), np.ones((H, W))])
 
 
 @pytest.fixture(scope="module")
 def rooms() -> list[dict[str, Any]]:
-    return [render(Scene.random(3, index), H, W) for index in range(40)]
+    return [render(Scene.random(3, index), H, W) for index in range(ROOMS)]
 
 
 def test_floor_has_the_depth_and_normal_of_a_plane() -> None:
@@ -51,23 +66,23 @@ def test_floor_has_the_depth_and_normal_of_a_plane() -> None:
 
 
 def test_sphere_has_the_depth_normal_and_curvature_of_a_sphere() -> None:
-    labels = view(thing(Ellipsoid(vector(0.5, 0.5, 0.5)), 0.3, 3, 1.2), pitch=0.0)
-    x, y = np.meshgrid((np.arange(W) - (W - 1) / 2) / (W / 2), (np.arange(H) - (H - 1) / 2) / (W / 2))
-    rays, centre = np.stack([x, y, np.ones_like(x)], -1), np.array([0.3, -0.2, 3])
+    labels = view(thing(Round(1), (0.5, 0.5, 0.5), (0.3, 3, 1.2)))
+    rays, centre = np.moveaxis(camera_rays(FOCAL), 0, -1), np.array([0.3, -0.2, 3])
     a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - 0.25
     hit = b**2 - a * c > 0
     depth = (b[hit] - np.sqrt(b[hit] ** 2 - a[hit] * c)) / a[hit]
     seen = labels["segmentation"] == 5
     assert (seen != hit).sum() <= 2  # rounding at the outline
     both = seen[hit]
-    np.testing.assert_allclose(labels["depth_zbuffer"][hit][both], depth[both], rtol=2e-3)
+    np.testing.assert_allclose(labels["depth_zbuffer"][hit][both], depth[both], rtol=1e-5)
     normal = (rays[hit] * depth[:, None] - centre) / 0.5
-    np.testing.assert_allclose(labels["normal"][hit][both], normal[both], atol=0.02)
+    np.testing.assert_allclose(labels["normal"][hit][both], normal[both], atol=1e-3)
     np.testing.assert_allclose(labels["principal_curvature"][seen], 2.0, rtol=1e-2)
 
 
 def test_nearer_things_hide_farther_ones_whatever_their_order() -> None:
-    near, far = thing(Box(vector(0.2, 0.2, 0.2)), 0, 2, 1, category=6), thing(Box(vector(2, 0.1, 2)), 0, 4, 1)
+    near = thing(Box(), (0.2, 0.2, 0.2), (0, 2, 1), category=6)
+    far = thing(Box(), (2, 0.1, 2), (0, 4, 1))
     for pair in ((near, far), (far, near)):
         labels = view(*pair)
         assert labels["segmentation"][H // 2, W // 2] == 6
@@ -75,8 +90,8 @@ def test_nearer_things_hide_farther_ones_whatever_their_order() -> None:
 
 
 def test_a_thing_shades_the_floor_behind_it() -> None:
-    block = thing(Box(vector(0.3, 0.3, 0.3)), 0, 3.0, 1.5)
-    light = Light(vector(0, 3.0, 2.9), vector(4, 4, 4))
+    block = thing(Box(), (0.3, 0.3, 0.3), (0, 3, 1.5))
+    light = ((0, 3, 2.9), (4, 4, 4))
     bare, shaded = (view(*things, pitch=0.4, light=light) for things in ((), (block,)))
     column = W // 2
     rows = np.flatnonzero(
@@ -93,8 +108,8 @@ def test_a_thing_shades_the_floor_behind_it() -> None:
 
 
 def test_a_pane_is_undefined_in_geometry_but_has_a_class_and_edges() -> None:
-    labels = view(thing(Box(vector(0.5, 0.05, 0.5)), 0, 2, 1.2, category=3, hole=True), pitch=0.3)
-    pane = labels["segmentation"] == CLASS_NAMES.index("window")
+    labels = view(thing(Box(), (0.5, 0.05, 0.5), (0, 2, 1.2), WINDOW, hole=True), pitch=0.3)
+    pane = labels["segmentation"] == WINDOW
     assert pane.any()
     for name in ("depth_zbuffer", "reshading"):
         assert (np.isnan(labels[name]) == pane).all()
@@ -106,11 +121,11 @@ def test_a_pane_is_undefined_in_geometry_but_has_a_class_and_edges() -> None:
         assert np.isfinite(labels[name]).all()
 
 
-def test_rays_have_unit_depth_and_span_the_field_of_view() -> None:
-    rays = camera_rays(focal=40.0, height=H, width=W)
-    assert (rays[2] == 1).all()
-    np.testing.assert_allclose(rays[0, 0, [0, -1]], [-(W - 1) / W, (W - 1) / W], rtol=1e-5)
-    np.testing.assert_allclose(rays[1, [0, -1], 0], [-(H - 1) / 2 / 40, (H - 1) / 2 / 40], rtol=1e-5)
+def test_the_picture_spans_the_field_of_view() -> None:
+    """The distance to a wall ahead is the same everywhere; how far apart two posts appear tells the focal length."""
+    posts = [thing(Box(), (0.03, 0.01, 1), (x, 2, 1)) for x in (-1, 0, 1)]
+    seen = np.flatnonzero((view(*posts)["segmentation"] == 5)[H // 2])
+    np.testing.assert_allclose(seen[[0, -1]], (W - 1) / 2 + np.array([-1, 1]) / 2 * FOCAL * W, atol=0.7)
 
 
 def test_same_numbers_give_the_same_bytes_and_others_do_not() -> None:
@@ -152,7 +167,7 @@ def test_normals_are_unit_and_visible_surfaces_face_the_camera(rooms: list[dict[
     for index, labels in enumerate(rooms):
         normal = labels["normal"][~np.isnan(labels["depth_zbuffer"])]
         np.testing.assert_allclose(np.linalg.norm(normal, axis=-1), 1, atol=1e-3)
-        rays = camera_rays(Scene.random(3, index).camera.focal_length(W), H, W)
+        rays = camera_rays(Scene.random(3, index).focal)
         facing = (np.moveaxis(labels["normal"], -1, 0) * rays).sum(0)
         assert np.nanmax(facing) < 0.05
 
@@ -161,7 +176,7 @@ def test_normals_agree_with_the_depth_away_from_edges(rooms: list[dict[str, Any]
     for index in range(10):
         labels = rooms[index]
         depth = labels["depth_zbuffer"].astype(np.float64)
-        points = camera_rays(Scene.random(3, index).camera.focal_length(W), H, W) * depth
+        points = camera_rays(Scene.random(3, index).focal) * depth
         across, down = points[:, 1:-1, 2:] - points[:, 1:-1, :-2], points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
         cross = np.cross(down, across, axis=0)
         estimated = cross / np.linalg.norm(cross, axis=0)
@@ -196,32 +211,79 @@ def test_pictures_are_exposed_well(rooms: list[dict[str, Any]]) -> None:
 
 def test_the_noise_is_that_of_a_sensor() -> None:
     """A grey wall without texture: the picture differs from pixel to pixel by about two grey levels."""
-    labels = view(thing(Box(vector(20, 0.1, 20)), 0, 2, 0))
+    labels = view(thing(Box(), (20, 0.1, 20), (0, 2, 0)))
     image = labels["image"].astype(float)
     differences = (image[:, 1:] - image[:, :-1]).std() / np.sqrt(2)
     assert 2 < differences < 8
 
 
-def test_edge_definitions_on_a_step() -> None:
-    image = np.zeros((40, 40, 3), np.float32)
-    image[:, 20:] = 1
-    texture = edge_texture(image)
-    assert np.abs(texture[:, :15]).max() < 1e-3
-    assert texture[:, 19:21].min() > 0.1
-    depth = np.ones((40, 40), np.float32)
-    depth[:, 20:] = 4
-    occlusion = edge_occlusion(depth)
-    # Sobel of sqrt(512 d) / 256 over one step: half of the difference, times sqrt(1/2).
-    expected = (np.sqrt(2048) - np.sqrt(512)) / 256 * np.sqrt(0.5)
-    np.testing.assert_allclose(occlusion[5:-5, 19:21], expected, rtol=1e-4)
-    assert (occlusion[:, :18] == 0).all()
+def test_edges_of_a_step() -> None:
+    """A unit step gives sqrt(1/2) in one direction, so that a diagonal one gives at most 1."""
+    values = np.ones((40, 40), np.float32)
+    values[:, 20:] = 4
+    found = edges(values)
+    np.testing.assert_allclose(found[5:-5, 19:21], 3 * np.sqrt(0.5), rtol=1e-4)
+    assert (found[:, :18] == 0).all()
+
+
+def test_texture_edges_are_where_the_picture_changes_and_occlusion_edges_where_the_depth_does() -> None:
+    row, middle = H // 2 - 2, slice(W // 2 - 20, W // 2 + 20)  # nothing but the far wall
+    poster = view(thing(Box(), (3, 0.001, 3), (0, 14.89, 1)), light=((0, 13, 1), (9, 9, 9)))
+    block = view(thing(Box(), (0.3, 0.1, 0.3), (0, 3, 1)))
+    assert poster["edge_occlusion"][row, middle].max() < 1e-3
+    assert view()["edge_texture"][row, middle].max() < 0.01
+    sides = np.flatnonzero(np.diff(block["segmentation"][row].astype(int)))
+    assert len(sides) == 2
+    # sqrt(512 d) / 256, from 2.9 m to 14.9 m.
+    step = (np.sqrt(512 * 14.9) - np.sqrt(512 * 2.9)) / 256 * np.sqrt(0.5)
+    np.testing.assert_allclose(block["edge_occlusion"][row, [*sides, *(sides + 1)]], step, rtol=1e-3)
+    assert block["edge_texture"][row, sides].min() > 5 * view()["edge_texture"][row, middle].max()
 
 
 def test_keypoints_are_blobs_and_corners_but_not_edges() -> None:
-    image = np.zeros((60, 60, 3), np.float32)
-    image[10:13, 10:13] = 1  # a blob
-    image[30:, 30:] = 1  # a corner and two edges
-    heat = keypoints2d(image)
+    grey = np.zeros((60, 60), np.float32)
+    grey[10:13, 10:13] = 1  # a blob
+    grey[30:, 30:] = 1  # a corner and two edges
+    heat = keypoints(grey, sigma=1)
     assert heat[11, 11] > 0.01
     assert heat[27:33, 27:33].max() > 0.005
     assert heat[50, 25:35].max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [Box(), Round(0), Round(0.8), Round(1)], ids=["box", "pole", "urn", "ball"])
+def test_a_turned_thing_is_the_same_thing_seen_by_a_camera_turned_the_other_way(shape: Box) -> None:
+    yaw, plain = 0.7, thing(shape, (0.4, 0.25, 0.3), (0, 0, 1))
+    c, s = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+    turned = replace(plain, turned=turn, reach=np.abs(turn) @ plain.reach)
+    axes = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+    eye = np.array([0, -2, 1], np.float32)
+    lights = np.zeros((0, 2, 3), np.float32)
+
+    def seen(one: Thing, eye: np.ndarray, axes: np.ndarray) -> dict[str, Any]:
+        floor = thing(Box(), (40, 40, 0.1), (0, 0, -9))
+        walls = [thing(Box(), (40, 1, 40), (0, y, 0)) for y in (-30, 30)]
+        sides = [thing(Box(), (1, 40, 40), (x, 0, 0)) for x in (-30, 30)]
+        return render(Scene((floor, *walls, *sides), (one,), lights, eye, axes, FOCAL), H, W)
+
+    first = seen(turned, eye, axes)
+    second = seen(plain, turn.T @ eye, axes @ turn)
+    both = (first["depth_zbuffer"] < 5) & (second["depth_zbuffer"] < 5)
+    assert both.mean() > 0.02
+    assert (
+        (first["depth_zbuffer"] < 5) != (second["depth_zbuffer"] < 5)
+    ).sum() <= 4  # rounding at the outline
+    np.testing.assert_allclose(first["depth_zbuffer"][both], second["depth_zbuffer"][both], rtol=1e-4)
+    same = np.abs(first["normal"][both] - second["normal"][both]).max(-1) < 1e-3
+    assert same.mean() > 0.99  # at an edge between two faces either may be seen
+
+
+def test_many_rays_give_what_few_give() -> None:
+    """Large pictures are traced in pieces: a ray through the same place must not notice."""
+    scene = Scene.random(3, 1)
+    things = scene.shell + scene.things
+    rays = np.random.default_rng(0).normal(size=(3, 45000)).astype(np.float32)
+    t, number = trace(things, scene.eye, rays)
+    few, few_numbers = trace(things, scene.eye, rays[:, 30000:31000])
+    np.testing.assert_array_equal(t[30000:31000], few)
+    np.testing.assert_array_equal(number[30000:31000], few_numbers)

@@ -5,137 +5,152 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jtr_lightning.data.rooms.scene import turn
-from jtr_lightning.data.rooms.shapes import (
-    Array,
-    Box,
-    Ellipsoid,
-    Frustum,
-    Part,
-    Plane,
-    Shape,
-    dot,
-    rotate,
-    vector,
-)
-from jtr_lightning.data.rooms.textures import Texture, checks, dots, horizon, plain, planks, stripes, tiles
+from jtr_lightning.data.rooms.scene import MATERIALS, PATTERNS, SHAPES, Box, Round, _paint
+from jtr_lightning.data.source import Array
 
-SOLIDS = [
-    Box(vector(0.5, 0.3, 0.2)),
-    Ellipsoid(vector(0.4, 0.4, 0.4)),
-    Ellipsoid(vector(0.5, 0.3, 0.2)),
-    Frustum(0.3, 0.3, 0.8),
-    Frustum(0.5, 0.1, 0.4),
-    Frustum(0.1, 0.5, 0.4),
-    Frustum(0.3, 0.02, 0.08),  # the flat foot of a lamp
-]
+SOLIDS = [Box(), Round(0), Round(0.2), Round(0.8), Round(1)]
+NAMES = ["box", "cylinder", "drum", "urn", "ball"]
+HALVES = [(0.4, 0.4, 0.4), (0.5, 0.3, 0.2), (0.3, 0.3, 0.03)]  # the last is as flat as the foot of a lamp
 
 
-def rays_at(shape: Shape, number: int = 4000) -> tuple[Array, Array, Array]:
-    """Rays from one point that aim around a shape: origin, directions and t of the first hit."""
-    rng = np.random.default_rng(0)
-    origin = vector(1.5, -1.2, 1.1)
-    aims = rng.uniform(-1.2, 1.2, (3, number)).astype(np.float32) * shape.half[:, None]
-    direction = aims - origin[:, None]
-    return origin, direction, shape.first_hit(origin, direction)
+def inside(shape: Box, p: Array) -> Array:
+    """Whether points ``[3, N]`` of the unit frame are inside, by the definition of each solid."""
+    in_cube = (np.abs(p) <= 1).all(0)
+    if not isinstance(shape, Round):
+        return in_cube
+    bulge = shape.weight[2, 0]
+    return in_cube & (p[0] ** 2 + p[1] ** 2 <= 1 - bulge * p[2] ** 2)
 
 
-def inside(shape: Shape, p: Array) -> Array:
-    """Whether points are inside, by the definition of each solid."""
-    if isinstance(shape, Box):
-        return (np.abs(p) <= shape.half[:, None]).all(0)
-    if isinstance(shape, Ellipsoid):
-        return ((p / shape.half[:, None]) ** 2).sum(0) <= 1
-    assert isinstance(shape, Frustum)
-    radius = shape.bottom + (shape.top - shape.bottom) * (p[2] / shape.height + 0.5)
-    return (np.abs(p[2]) <= shape.height / 2) & (np.hypot(p[0], p[1]) <= radius)
+def rays_at(shape: Box, number: int = 4000) -> tuple[Array, Array, Array]:
+    """Rays from one point that aim around a shape: origin ``[3, 1]``, directions and t of the first hit (or inf)."""
+    origin = np.array([[3.0], [-2.4], [2.2]], np.float32)
+    aims = np.random.default_rng(0).uniform(-1.2, 1.2, (3, number)).astype(np.float32)
+    enter, leave = shape.span(origin, aims - origin)
+    return origin, aims - origin, np.where(enter < leave, enter, np.inf)
 
 
-@pytest.mark.parametrize("shape", SOLIDS, ids=repr)
-def test_first_hit_is_where_a_march_along_the_ray_enters(shape: Shape) -> None:
+def test_the_furniture_is_made_of_the_shapes_tested_here() -> None:
+    bulges = {float(shape.weight[2, 0]) if isinstance(shape, Round) else None for shape in SHAPES.values()}
+    tested = {float(shape.weight[2, 0]) if isinstance(shape, Round) else None for shape in SOLIDS}
+    assert bulges == tested
+
+
+@pytest.mark.parametrize("shape", SOLIDS, ids=NAMES)
+def test_rays_enter_and_leave_where_a_march_along_them_does(shape: Box) -> None:
     origin, direction, t = rays_at(shape, 400)
     steps = np.linspace(0, 2.5, 5001)
-    entered = np.stack([inside(shape, origin[:, None] + s * direction) for s in steps])
-    marched = np.where(entered.any(0), steps[entered.argmax(0)], np.inf)
-    grazing = entered.sum(0) < 20  # a short way through: a march may miss it
+    within = np.stack([inside(shape, origin + s * direction) for s in steps])
+    entered = np.where(within.any(0), steps[within.argmax(0)], np.inf)
+    left = steps[len(steps) - 1 - within[::-1].argmax(0)]
+    grazing = within.sum(0) < 20  # a short way through: a march may miss it
     assert 0.1 < np.isfinite(t).mean() < 1
     assert np.isfinite(t[~grazing]).all()
-    assert np.isfinite(t[~entered.any(0)]).mean() < 0.05
-    np.testing.assert_allclose(t[~grazing], marched[~grazing], atol=2 * steps[1])
+    assert np.isfinite(t[~within.any(0)]).mean() < 0.05
+    np.testing.assert_allclose(t[~grazing], entered[~grazing], atol=2 * steps[1])
+    np.testing.assert_allclose(shape.span(origin, direction)[1][~grazing], left[~grazing], atol=2 * steps[1])
 
 
-@pytest.mark.parametrize("shape", SOLIDS, ids=repr)
-def test_normals_are_unit_vectors_that_face_the_viewer(shape: Shape) -> None:
+@pytest.mark.parametrize("shape", SOLIDS, ids=NAMES)
+def test_rays_along_an_axis_hit_the_middle_of_a_face(shape: Box) -> None:
+    """Their other components are exactly 0, which must not divide."""
+    for axis in range(3):
+        origin, direction = np.zeros((3, 1), np.float32), np.zeros((3, 1), np.float32)
+        origin[axis], direction[axis] = 3, -1
+        enter, leave = shape.span(origin, direction)
+        np.testing.assert_allclose([enter[0], leave[0]], [2, 4], rtol=1e-5)
+        enter, leave = shape.span(
+            origin + np.roll([[1.5], [0], [0]], axis + 1, 0).astype(np.float32), direction
+        )
+        assert enter > leave
+
+
+def test_a_ray_from_afar_hits_a_thin_pole_precisely() -> None:
+    """A pole of 2 cm, 4 m away, is 400 half widths away in the unit frame: float32 needs care there."""
+    pole, half = Round(0), np.array([[0.01], [0.01], [0.8]], np.float32)
+    origin = np.array([[4.0], [0.3], [0.2]], np.float32)
+    aims = np.linspace(-0.009, 0.009, 50, dtype=np.float32) * np.array([[0], [1], [0]], np.float32)
+    enter, leave = pole.span(origin / half, (aims - origin) / half)
+    assert (enter < leave).all()
+    point = origin.astype(np.float64) + enter.astype(np.float64) * (aims - origin)
+    np.testing.assert_allclose(np.hypot(point[0], point[1]), 0.01, atol=2e-6)
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("shape", SOLIDS, ids=NAMES)
+def test_normals_are_unit_vectors_that_face_the_viewer(shape: Box, half: tuple[float, ...]) -> None:
+    stretch = np.array(half, np.float32)[:, None]
     origin, direction, t = rays_at(shape)
     hit = np.isfinite(t)
-    point = origin[:, None] + t[hit] * direction[:, hit]
-    normal, _ = shape.surface(point)
-    np.testing.assert_allclose(dot(normal, normal), 1, atol=1e-4)
-    facing = dot(normal, direction[:, hit]) / np.sqrt(dot(direction[:, hit], direction[:, hit]))
+    normal, _ = np.split(shape.surface(origin + t[hit] * direction[:, hit], stretch), [3])
+    np.testing.assert_allclose((normal**2).sum(0), 1, atol=1e-4)
+    seen_along = direction[:, hit] * stretch
+    facing = (normal * seen_along).sum(0) / np.linalg.norm(seen_along, axis=0)
     assert (facing < 0.05).all()  # at an outline rounding may tip a normal over by a little
     assert (facing < 0).mean() > 0.99
 
 
-def test_a_sphere_has_the_curvature_of_its_radius() -> None:
-    sphere = Ellipsoid(vector(0.25, 0.25, 0.25))
-    directions = np.random.default_rng(1).normal(size=(3, 100)).astype(np.float32)
-    point = 0.25 * directions / np.sqrt(dot(directions, directions))
-    np.testing.assert_allclose(sphere.surface(point)[1], 4.0, rtol=2e-3)
+def test_a_ball_has_the_curvature_of_its_radius_everywhere() -> None:
+    directions = np.random.default_rng(1).normal(size=(3, 300)).astype(np.float32)
+    directions[:, :5] = [[0, 1e-3, 2e-2, 0, 0], [0, 0, 1e-2, 1e-3, 0], [1, 1, 1, -1, -1]]  # the poles as well
+    point = directions / np.linalg.norm(directions, axis=0)
+    surface = Round(1).surface(point, np.full((3, 1), 0.25, np.float32))
+    np.testing.assert_allclose(surface[3:], 4.0, rtol=2e-3)
+    np.testing.assert_allclose(surface[:3], point, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "shape", [Ellipsoid(vector(0.5, 0.3, 0.2)), Frustum(0.5, 0.1, 0.4), Frustum(0.3, 0.3, 0.8)], ids=repr
-)
-def test_curvatures_agree_with_how_the_normals_turn(shape: Shape) -> None:
-    """The sum and the product of the curvatures are trace and determinant of the normals' derivative."""
+def test_a_cylinder_is_curved_around_its_axis_only_and_its_ends_are_flat() -> None:
+    angle = np.linspace(0, 6, 20)
+    side = np.stack([np.cos(angle), np.sin(angle), np.linspace(-0.9, 0.9, 20)]).astype(np.float32)
+    surface = Round(0).surface(side, np.array([[0.2], [0.2], [0.7]], np.float32))
+    np.testing.assert_allclose(surface[3], 5.0, rtol=2e-3)
+    np.testing.assert_allclose(surface[4], 0.0, atol=5e-3)
+    np.testing.assert_allclose(surface[:3], side * [[1], [1], [0]], atol=1e-6)
+    end = np.array([[0.3, 0.0], [0.2, 0.5], [1, -1]], np.float32)
+    expected = [[0, 0], [0, 0], [1, -1], [0, 0], [0, 0]]
+    np.testing.assert_array_equal(Round(0).surface(end, np.full((3, 1), 0.5, np.float32)), expected)
+
+
+@pytest.mark.parametrize("half", HALVES[:2], ids=str)
+@pytest.mark.parametrize("bulge", [0.2, 0.8, 1.0])
+def test_curvatures_agree_with_how_the_normals_turn(bulge: float, half: tuple[float, ...]) -> None:
+    """The sum and the sum of squares of the curvatures are traces of the normals' derivative and of its square."""
+    shape, stretch = Round(bulge), np.array(half)[:, None]
     origin, direction, t = rays_at(shape)
-    point = (origin[:, None] + t * direction)[:, np.isfinite(t)].astype(np.float64)
-    on_side = np.abs(point[2]) < shape.half[2] * 0.9 if isinstance(shape, Frustum) else np.abs(point[2]) < 1
-    point = point[:, on_side]
-    step = 1e-4
+    point = (origin + t * direction)[:, np.isfinite(t)].astype(np.float64)
+    point = point[:, np.abs(point[2]) < 0.9]
+    step = 1e-5
     derivative = np.stack(
         [
-            (shape.surface(point + step * axis[:, None])[0] - shape.surface(point - step * axis[:, None])[0])
-            / (2 * step)
+            shape.surface(point + step * axis[:, None] / stretch, stretch)[:3]
+            - shape.surface(point - step * axis[:, None] / stretch, stretch)[:3]
             for axis in np.eye(3)
         ],
         axis=1,
-    )  # [3 (normal), 3 (moved along), N]
-    curvature = shape.surface(point)[1]
-    trace = np.einsum("iin->n", derivative)
-    squares = np.einsum("ijn,jin->n", derivative, derivative)
-    np.testing.assert_allclose(curvature.sum(0), trace, rtol=0.02, atol=0.01)
-    np.testing.assert_allclose((curvature**2).sum(0), squares, rtol=0.03, atol=0.02)
+    ) / (2 * step)  # [3 (normal), 3 (moved along), N]
+    curvature = shape.surface(point, stretch)[3:]
+    trace, squares = np.einsum("iin->n", derivative), np.einsum("ijn,jin->n", derivative, derivative)
+    np.testing.assert_allclose(curvature.sum(0), trace, rtol=0.01, atol=0.01)
+    np.testing.assert_allclose((curvature**2).sum(0), squares, rtol=0.02, atol=0.02)
     assert (curvature[0] >= curvature[1]).all()
 
 
-def test_plane_is_hit_from_above_at_its_height_only() -> None:
-    direction = np.array([[0, 0, 1], [0, 0, 0], [-1, 1, -2]], np.float32)
-    np.testing.assert_allclose(Plane().first_hit(vector(0, 0, 3), direction), [3, np.inf, 1.5])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_mix_two_colours(name: str) -> None:
+    mix = np.asarray(PATTERNS[name](np.random.default_rng(2).uniform(-8, 8, (3, 2000)).astype(np.float32)))
+    assert mix.shape == (2000,)
+    assert mix.min() >= -1e-6
+    assert mix.max() <= 1 + 1e-6
+    assert mix.astype(float).std() > 0.1
 
 
-def test_moving_a_part_moves_hits_normals_and_corners() -> None:
-    texture = Texture(plain, (vector(0, 0, 0), vector(1, 1, 1)), 1.0)
-    part = Part(Box(vector(0.5, 0.1, 0.2)), texture, vector(0, 0, 0.2), np.eye(3, dtype=np.float32))
-    moved = part.moved(turn(np.pi / 2), vector(2, 0, 0))
-    np.testing.assert_allclose(moved.centre, [2, 0, 0.2], atol=1e-6)
-    low, high = moved.corners().min(1), moved.corners().max(1)
-    np.testing.assert_allclose(low, [1.9, -0.5, 0], atol=1e-6)
-    np.testing.assert_allclose(high, [2.1, 0.5, 0.4], atol=1e-6)
-    ray = vector(1, 0, 0)[:, None]
-    t = moved.first_hit(vector(0, 0.4, 0.1), ray)
-    np.testing.assert_allclose(t, 1.9, atol=1e-5)
-    normal, _ = moved.shape.surface(moved.to_local(vector(1.9, 0.4, 0.1)[:, None]))
-    np.testing.assert_allclose(rotate(moved.rotation.T, normal)[:, 0], [-1, 0, 0], atol=1e-6)
-
-
-@pytest.mark.parametrize("pattern", [plain, stripes, checks, tiles, planks, dots, horizon])
-def test_patterns_mix_the_two_colours(pattern) -> None:  # type: ignore[no-untyped-def]
-    point = np.random.default_rng(2).uniform(-1, 1, (3, 2000)).astype(np.float32)
-    texture = Texture(pattern, (vector(0.1, 0.2, 0.3), vector(0.9, 0.8, 0.7)), 4.0, 1.0)
-    albedo = texture.albedo(point)
-    assert albedo.shape == (3, 2000)
-    assert albedo.dtype == np.float32
-    assert (albedo >= vector(0.1, 0.2, 0.3)[:, None] - 1e-5).all()
-    assert (albedo <= vector(0.9, 0.8, 0.7)[:, None] + 1e-5).all()
-    assert albedo[0].std() > 0.05
+@pytest.mark.parametrize("material", MATERIALS)
+def test_materials_have_colours_that_vary_from_place_to_place_and_from_piece_to_piece(material: str) -> None:
+    point = np.random.default_rng(3).uniform(-1, 1, (3, 500)).astype(np.float32)
+    albedos = [_paint(np.random.default_rng(seed), material)[0](point) for seed in range(8)]
+    for albedo in albedos:
+        assert albedo.shape == (3, 500)
+        assert albedo.dtype == np.float32
+        assert (albedo >= 0).all()
+        assert albedo.std(axis=1).max() > 1e-3
+    assert np.std([albedo.mean(1) for albedo in albedos], axis=0).max() > 0.01

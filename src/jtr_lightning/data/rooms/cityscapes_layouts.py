@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jtr_lightning.data.cityscapes_official import CLASSES_19, ID_OF_CLASS, class_table
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.layouts import Layout, Room, RoomRecord, write_png
 from jtr_lightning.data.rooms.nyuv2_layouts import save_npy
+from jtr_lightning.data.rooms.scene import CLASS_NAMES
 from jtr_lightning.data.source import Array
 
 STAND_INS = {

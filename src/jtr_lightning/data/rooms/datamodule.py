@@ -12,9 +12,8 @@ from jtr_lightning.data.augmentation import Augmentation
 from jtr_lightning.data.base import Split
 from jtr_lightning.data.codings import ClassIds, Levels
 from jtr_lightning.data.dataset import OnError
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.layouts import IMAGE_LABELS_FILE, TaskonomyLayout
-from jtr_lightning.data.rooms.scene import ROOM_TYPES
+from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES
 from jtr_lightning.data.rooms.writing import INFO_FILE, RoomsSpec, is_complete, make_rooms
 from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy import TaskonomyDataModule, TaskonomySource
@@ -33,7 +32,8 @@ from jtr_lightning.tasks import (
 
 
 def _depth() -> Task:
-    return Depth(mean=2.5, std=0.8, display_range=(0.0, 6.0))  # measured on 400 rooms
+    # Mean and standard deviation over all defined pixels of the first 400 rooms of seed 0, at 128 x 160.
+    return Depth(mean=2.7, std=0.8, display_range=(0.0, 6.0))
 
 
 class RoomsSource(TaskonomySource):

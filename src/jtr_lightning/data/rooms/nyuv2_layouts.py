@@ -17,8 +17,8 @@ import numpy as np
 from jtr_lightning.data.hdf5 import create_hdf5
 from jtr_lightning.data.nyuv2_depth_only import depth_of
 from jtr_lightning.data.nyuv2_mat import CLASSES_13, CLASSES_40, MAT_NAME, NAMES
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.layouts import Layout, Room, RoomRecord, write_png
+from jtr_lightning.data.rooms.scene import CLASS_NAMES
 from jtr_lightning.data.source import Array
 
 _NAME_IN_13 = {"cabinet": "furniture", "lamp": "objects", "vase": "objects"}

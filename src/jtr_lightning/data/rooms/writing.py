@@ -22,13 +22,12 @@ from uuid import uuid4
 
 import cv2
 
-from jtr_lightning.data.rooms.furniture import CLASS_NAMES
 from jtr_lightning.data.rooms.layouts import SPLITS, Layout, Room, RoomRecord, TaskonomyLayout
 from jtr_lightning.data.rooms.rendering import render
-from jtr_lightning.data.rooms.scene import ROOM_TYPES, Scene
+from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES, Scene
 from jtr_lightning.errors import ConfigError, DataError
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same parameters would give other files."""
 
 INFO_FILE = "rooms.json"
