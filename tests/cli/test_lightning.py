@@ -329,7 +329,17 @@ def test_a_checkpoint_must_be_of_the_same_classes(capfd: pytest.CaptureFixture[s
     assert main(["test", *BASE, three.replace("3", "4"), "--ckpt_path", best(done)]) == 1
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
-    assert "for 'network.heads.segmentation.weight' it has [3, 8, 1, 1], the model [4, 8, 1, 1]" in error
+    assert "its 'segmentation' is Segmentation(classes=3), the model's Segmentation(classes=4)" in error
+
+
+def test_a_training_goes_on_with_its_tasks_in_their_order(capfd: pytest.CaptureFixture[str]) -> None:
+    done = command_line(
+        ["fit", *BASE, "--data.tasks=[segmentation,depth]", "--model.regularizer", "Agreement"]
+    )
+    assert main(["fit", "--data.tasks=[depth,segmentation]", "--ckpt_path", best(done)]) == 1
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: A training should go on with its tasks in the order of the checkpoint")
+    assert "['segmentation', 'depth']" in error
 
 
 # The process as a whole

@@ -32,6 +32,7 @@ from jtr_lightning.callbacks.run_folder import (
     run_of_checkpoint,
 )
 from jtr_lightning.callbacks.summary import TrainingSummary
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
 from jtr_lightning.cli.configs import forget_replaced_classes, option
 from jtr_lightning.cli.console import console, quiet
@@ -40,7 +41,7 @@ from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, UserError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule
 
 
 def run(arguments: list[str]) -> None:

@@ -15,12 +15,13 @@ from filelock import FileLock, Timeout
 import jtr_lightning
 from jtr_lightning._version import __version__
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule
 
 TRAINING = "training"
 """The run folder of the training, inside of the run's."""
