@@ -297,6 +297,15 @@ def test_a_mistake_is_told_in_one_line(which: str, capfd: pytest.CaptureFixture[
     assert "Subtypes" not in lines[0]
 
 
+@pytest.mark.parametrize("which", ["empty split", "sizes differ", "trainer", "class id"])
+def test_a_start_that_fails_leaves_no_empty_folder(which: str) -> None:
+    assert main(["fit", *mistakes()[which][0], "--name", "mine"]) == 1
+    left = list(Path("runs").rglob("*"))
+    # What has begun to train keeps what it wrote.
+    assert not left or Path("runs/mine/0/config.yaml") in left
+    assert bool(left) == (which in ("sizes differ", "class id"))
+
+
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
 def test_a_trained_model_must_be_given(subcommand: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([subcommand, *BASE]) == 1

@@ -29,6 +29,7 @@ from jtr_lightning.callbacks.run_folder import (
     RunFolder,
     add_metrics,
     new_run_folder,
+    remove_unused,
     run_of_checkpoint,
 )
 from jtr_lightning.callbacks.summary import TrainingSummary
@@ -105,22 +106,38 @@ class CommandLine(LightningCLI):
         self.default_name = Path(configs[-1]).stem if configs else "run"
         self.folder = None
         self.given_folder = folder
+        self.made_folder: Path | None = None
         self.more_callbacks = list(callbacks)
         self.metrics = {}
         strict = {"exit_on_error": False}
-        super().__init__(
-            PartialLabelModule,
-            PartialLabelDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            # The module has an optimizer of its own; its checkpoint describes itself.
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
-            parser_kwargs={"prog": "jtr", **strict, **{name: dict(strict) for name in self.subcommands()}},
-            args=forget_replaced_classes(reporting.write_out_logger(arguments)),
-        )
+        with self._leaving_no_empty_folder():
+            super().__init__(
+                PartialLabelModule,
+                PartialLabelDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                # The module has an optimizer of its own; its checkpoint describes itself.
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                seed_everything_default=0,
+                trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
+                parser_kwargs={
+                    "prog": "jtr",
+                    **strict,
+                    **{name: dict(strict) for name in self.subcommands()},
+                },
+                args=forget_replaced_classes(reporting.write_out_logger(arguments)),
+            )
+
+    @contextmanager
+    def _leaving_no_empty_folder(self) -> Iterator[None]:
+        """Removes a new run folder again if the run fails before it has written anything."""
+        try:
+            yield
+        except BaseException:
+            if self.made_folder is not None:
+                remove_unused(self.made_folder)
+            raise
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -235,8 +252,11 @@ class CommandLine(LightningCLI):
             return self.given_folder
         name = self._get(self.config, "name") or self.default_name
         root = self._get(self.config, "runs")
-        # Other ranks never write; Lightning tells them the folder of rank 0.
-        return new_run_folder(root, name) if getattr(rank_zero_only, "rank", 0) == 0 else Path(root) / name
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            # Other ranks never write; Lightning tells them the folder of rank 0.
+            return Path(root) / name
+        self.made_folder = new_run_folder(root, name)
+        return self.made_folder
 
     # The trainer's methods, called by LightningCLI by their names.
 
