@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from jtr_lightning.cli.console import console
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,13 +101,12 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="jtr compare",
         description="Trains each method with each scenario and seed, and compares them on the test set.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(

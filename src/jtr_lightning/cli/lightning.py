@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import pkgutil
 import sys
 from argparse import ArgumentError
@@ -35,13 +34,14 @@ from jtr_lightning.callbacks.run_folder import (
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import forget_replaced_classes, option
+from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
-from jtr_lightning.errors import ConfigError, UserError
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 
 
@@ -79,7 +79,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), _mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), mistakes_as_user_errors(), termination_as_exit_code():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -104,12 +104,13 @@ class CommandLine(LightningCLI):
     ) -> None:
         configs = option(arguments, "--config", "-c")
         self.default_name = Path(configs[-1]).stem if configs else "run"
+        self.given_configs = {path: read_config(path) for path in configs}
         self.folder = None
         self.given_folder = folder
         self.made_folder: Path | None = None
         self.more_callbacks = list(callbacks)
         self.metrics = {}
-        strict = {"exit_on_error": False}
+        strict = {"exit_on_error": False, "allow_abbrev": False}
         with self._leaving_no_empty_folder():
             super().__init__(
                 PartialLabelModule,
@@ -178,17 +179,31 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses, and looks at the checkpoint before anything expensive is done."""
+        """Parses; looks first at what explains more than the parser's own messages would."""
         arguments = cast(list[str], args)
+        subcommand = arguments[0]
+        options = [key for key, _ in self._parser(subcommand).get_defaults().items()]
+        if not _asks_for_text(arguments):
+            names = {name.partition(".")[0] for name in options}
+            for path, tree in self.given_configs.items():
+                check_names(path, tree, names, f"jtr {subcommand}")
+            self._check_checkpoint(subcommand, arguments)
         try:
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
-            options = [key for key, _ in self._parser(arguments[0]).get_defaults().items()]
             raise ConfigError(sentence(str(error), options)) from error
-        subcommand = self.config["subcommand"]
-        checkpoint = self.config[subcommand].ckpt_path
-        if checkpoint is not None:
-            read_checkpoint(checkpoint)
+        model = self.config[subcommand].model
+        if model is not None and model.init_args.get("tasks") is not None:
+            raise ConfigError(
+                "The tasks should be given on the data alone, from which the model has them; found tasks in "
+                "`model.init_args.tasks`, too. Give all of them as `data.init_args.tasks` (--data.tasks)."
+            )
+
+    def _check_checkpoint(self, subcommand: str, arguments: Sequence[str]) -> None:
+        in_configs = [tree["ckpt_path"] for tree in self.given_configs.values() if tree.get("ckpt_path")]
+        given = option(arguments, "--ckpt_path") or in_configs
+        if given:
+            read_checkpoint(given[-1])
         elif subcommand != "fit":
             raise ConfigError(
                 f"jtr {subcommand} should be given a trained model; give --ckpt_path "
@@ -310,6 +325,12 @@ class CommandLine(LightningCLI):
             out.print(f"Run folder: {_near(self.folder)}", soft_wrap=True)
 
 
+def _asks_for_text(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for a help or for the config, which need neither data nor checkpoint."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
+
+
 def _near(folder: Path) -> Path:
     """A folder as seen from the current one, if it lies below."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -367,32 +388,3 @@ def _with_config_of_run(arguments: list[str]) -> list[str]:
     if folder is None:
         return arguments
     return [arguments[0], "--config", str(folder / CONFIG), *arguments[1:]]
-
-
-@contextmanager
-def _mistakes_as_user_errors() -> Iterator[None]:
-    """Finds the user's mistake in what the libraries between make of it."""
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except Exception as error:
-        mistake = _mistake_behind(error)
-        if mistake is None:
-            raise
-        raise mistake from error
-
-
-def _mistake_behind(error: BaseException | None) -> UserError | None:
-    while error is not None:
-        if isinstance(error, UserError):
-            # A loader worker sends its whole traceback as the message; the last line of it is ours.
-            name = f"{type(error).__module__}.{type(error).__qualname__}: "
-            return type(error)(str(error).rsplit(name, 1)[-1].strip())
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ConfigError(
-                f"The run should have room on the disk; found: {error.strerror} ({error.filename or 'a log'}). Make "
-                f"room, then go on with jtr fit {RESUME} and the run's folder."
-            )
-        error = error.__cause__ or error.__context__
-    return None
