@@ -57,7 +57,8 @@ class JTR(Regularizer):
     The first term trains the network through its predictions of the unlabelled tasks, the others the auto-encoder.
     Each is a mean over samples, and no sample sees another (with ``norm='instance'``). Segmentation enters ``Yhat1``
     and, where it has no label, ``Y1`` and ``Y2`` as a one-hot draw (one draw each) and ``Yhat2`` as probabilities.
-    A sample whose mask is empty adds nothing. Image-level tasks take no part.
+    A sample whose mask is empty adds nothing. Tasks without ``joint_channels`` take no part, such as the image-level
+    ones of this library; one that has some stands in the stack with its code at every pixel.
 
     Args:
         distance_weight: Weight of the term that trains the network.
@@ -185,14 +186,20 @@ class JTR(Regularizer):
         """
         targets: list[Tensor] = []
         guesses: list[Tensor] = []
-        mask = torch.ones((), dtype=torch.bool, device=batch.image.device)
+        size = batch.size
+        mask = torch.ones((len(batch), 1, *size), dtype=torch.bool, device=batch.image.device)
         for name, task in self.stack_tasks.items():
-            label, labelled = batch.labels[name], batch.labelled(name).view(-1, 1, 1, 1)
-            prediction = torch.where(labelled, predictions[name].detach(), predictions[name])
-            mask = mask & (task.valid(label) | ~labelled)
-            guesses.append(at_least_float32(task.encode_prediction(prediction, hard=hard)))
+            label, prediction = batch.labels[name], predictions[name]
+            labelled = _as_map(batch.labelled(name))
+            detached = batch.labelled(name).view(-1, *[1] * (prediction.ndim - 1))
+            prediction = torch.where(detached, prediction.detach(), prediction)
+            mask = mask & (_as_map(task.valid(label)) | ~labelled)
+            guess = at_least_float32(task.encode_prediction(prediction, hard=hard))
             drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
-            targets.append(torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn))
+            target = torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn)
+            # What holds for the whole image holds at every pixel.
+            guesses.append(guess.expand(-1, -1, *size))
+            targets.append(target.expand(-1, -1, *size))
         return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), mask)
 
     def _finish(self, target: Tensor, prediction: Tensor, mask: Tensor) -> Stacks:
@@ -225,6 +232,11 @@ class JTR(Regularizer):
         losses = torch.stack([task.reconstruction_loss(out, code, mask) for task, out, code in parts])
         of_target, of_prediction = losses.sum(0).chunk(2)
         return cosine_distance(latent, stacks.mask), of_target + of_prediction
+
+
+def _as_map(values: Tensor) -> Tensor:
+    """Values ``[B]`` or ``[B, 1, H, W]``, as a task's ``valid`` gives them, as ``[B, 1, ...]``."""
+    return values if values.ndim == 4 else values.view(-1, 1, 1, 1)
 
 
 def cosine_distance(latent: Tensor, mask: Tensor) -> Tensor:

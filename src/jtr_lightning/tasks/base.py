@@ -195,11 +195,12 @@ class Task(Described, ABC):
         """Codes predictions for the stack, differentiable in the prediction.
 
         Args:
-            prediction: ``[B, channels, H, W]``.
+            prediction: ``[B, channels, H, W]``, or ``[B, channels]`` of an image-level task.
             hard: Draw one of the categories where the task has some, with a straight-through gradient.
 
         Returns:
-            Code in [0, 1], ``[B, joint_channels, H, W]``.
+            Code in [0, 1], ``[B, joint_channels, H, W]``; ``[B, joint_channels, 1, 1]`` of an image-level task, which
+            knows no height and width: the stack repeats it at every pixel.
 
         Raises:
             NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
@@ -215,7 +216,7 @@ class Task(Described, ABC):
             target: ``[B, ...]``.
 
         Returns:
-            Code in [0, 1], ``[B, joint_channels, H, W]``.
+            Code in [0, 1] of the shape that ``encode_prediction`` gives.
 
         Raises:
             NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
@@ -229,7 +230,8 @@ class Task(Described, ABC):
 
         Args:
             output: The auto-encoder's linear output for this task ``[B, joint_channels, H, W]``.
-            code: What it should reconstruct ``[B, joint_channels, H, W]``.
+            code: What it should reconstruct ``[B, joint_channels, H, W]``, of an image-level task the same at every
+                pixel.
             mask: bool ``[B, 1, H, W]``, the pixels that count.
 
         Returns:
@@ -242,7 +244,7 @@ class Task(Described, ABC):
             f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
         )
 
-    # Pairwise spaces and agreement between views (MTPSL, consistency regularization).
+    # Pairwise spaces, of dense tasks alone, and agreement between views (MTPSL, consistency regularization).
 
     def encode_prediction_for_pair(self, prediction: Tensor) -> Tensor:
         """Codes predictions for a pairwise joint space: as for the stack, with hard draws.

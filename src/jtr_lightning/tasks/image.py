@@ -1,4 +1,8 @@
-"""Tasks with one value for the whole image. They have no place in the joint-task stack yet (``joint_channels`` 0)."""
+"""Tasks with one value for the whole image.
+
+The kinds below have no place in the joint-task stack (``joint_channels`` 0); one of your own may have (see
+``Task.encode_prediction``).
+"""
 
 from __future__ import annotations
 
