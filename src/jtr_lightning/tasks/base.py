@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.described import Described
+from jtr_lightning.errors import DataError
 from jtr_lightning.tasks.rendering import Legend
 
 if TYPE_CHECKING:
@@ -279,6 +280,24 @@ class Task(Described, ABC):
         Returns:
             ``[B]``, averaged over all pixels.
         """
+
+
+def class_ids(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A label of classes as int64, of the same shape.
+
+    Raises:
+        DataError: A value is no whole number, such as NaN or 0.7; it would silently become another class.
+    """
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # NaN, and numbers too large for an id: told below
+        ids = array.astype(np.int64, copy=False)
+    if array.dtype.kind == "f" and (wrong := array[ids != array]).size:
+        raise DataError(
+            f"A label of classes should have whole numbers as class ids; found {wrong[0]:g}. Mend the file, or read it "
+            "as what it is, such as a DenseRegression."
+        )
+    return ids
 
 
 def at_least_float32(values: Tensor) -> Tensor:
