@@ -81,7 +81,9 @@ class Depth(DenseTask):
         return rendering.colour_map((target[:, 0] - near) / (far - near), self.valid(target)[:, 0])
 
     def legend(self) -> rendering.Legend:
-        return rendering.Legend(scale=self.display_range, unit=self.unit)
+        # Labels have none of these, but predictions may.
+        nowhere = {f"0 {self.unit} or less".replace("  ", " "): rendering.INVALID}
+        return rendering.Legend(nowhere, scale=self.display_range, unit=self.unit)
 
     def error_legend(self) -> rendering.Legend:
         near, far = self.display_range
@@ -162,8 +164,10 @@ class Normals(DenseTask):
         return rendering.as_rgb((target + 1) / 2, self.valid(target))
 
     def legend(self) -> rendering.Legend:
-        axes = {"+x (right)": (255, 128, 128), "+y": (128, 255, 128), "+z": (128, 128, 255)}
-        return rendering.Legend({**axes, "-x (left)": (0, 128, 128)})
+        ends = torch.cat([torch.eye(3), -torch.eye(3)])
+        colours = self.render(ends.view(6, 3, 1, 1)).flatten(1).tolist()
+        names = ("+x (right)", "+y", "+z", "-x (left)", "-y", "-z")
+        return rendering.Legend(dict(zip(names, colours, strict=True)))
 
     def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
         """The angle in degrees."""
