@@ -37,13 +37,10 @@ def finished(folder: Path) -> Result:
 
 
 def validation_scores(folder: Path) -> dict[int, float]:
-    """Epoch to score, over all parts of the training."""
-    scores: dict[int, float] = {}
-    for path in (folder / "training").glob("metrics*.csv"):
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        scores.update({int(row["epoch"]): float(row["val/score"]) for row in rows if row.get("val/score")})
-    return scores
+    """Epoch to score, of the log that the curves are read from."""
+    with (folder / "training" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["epoch"]): float(row["val/score"]) for row in rows if row.get("val/score")}
 
 
 def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
@@ -91,8 +88,6 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     assert before["epoch"] == 1
     worker.run([str(folder)])
     result = finished(folder)
-    with (folder / "training" / "metrics.csv").open(newline="") as file:
-        assert min(int(row["epoch"]) for row in csv.DictReader(file)) == 2
     scores = validation_scores(folder)
     assert sorted(scores) == [0, 1, 2, 3]
     assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
@@ -100,6 +95,20 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     costs = before["callbacks"]["Costs"]
     assert result.train_seconds > costs["seconds"] > 0
     assert result.peak_memory >= costs["peak_memory"] > 0
+
+
+def test_an_interrupted_test_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = prepare(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            worker.run([str(folder)])
+    log = (folder / "training" / "metrics.csv").read_bytes()
+    (last,) = (folder / "training" / "checkpoints").glob("last.ckpt")
+    seconds = torch.load(last, weights_only=True)["callbacks"]["Costs"]["seconds"]
+    worker.run([str(folder)])
+    assert (folder / "training" / "metrics.csv").read_bytes() == log
+    assert finished(folder).train_seconds == seconds
 
 
 def test_a_damaged_last_checkpoint_means_from_the_start(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 
 import jtr_lightning
 from jtr_lightning._version import __version__
+from jtr_lightning.callbacks.checkpoint_files import LAST
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import Command, main
@@ -30,7 +30,7 @@ _FOR_TRAINING = ("optimizer_states", "lr_schedulers")
 
 
 def run(arguments: list[str]) -> None:
-    """Trains, chooses the checkpoint on the validation set, tests it, and writes the result last.
+    """Trains, chooses the checkpoint on the validation set, tests it, and writes the result.
 
     An interrupted training goes on from its last checkpoint.
 
@@ -58,18 +58,13 @@ def _train_and_test(folder: Path) -> None:
     costs = Costs(folder / PROGRESS)
     last = _last_checkpoint(training)
     go_on = [] if last is None else ["--ckpt_path", str(last)]
-    with warnings.catch_warnings():
-        # On purpose, after an interruption; the log of the interrupted part has another name by now.
-        warnings.filterwarnings("ignore", message="(Experiment logs|Checkpoint) directory .* is not empty")
-        fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs])
+    fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs])
     best = _best_checkpoint(fitted, training)
     tested = command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training)
     model = tested.model
     if not isinstance(model, PartialLabelModule):
         raise ConfigError(f"A compared model should be a PartialLabelModule; found {type(model).__name__}.")
     epoch = _keep_weights(best)
-    for checkpoint in (training / CHECKPOINTS).glob("last*.ckpt"):
-        checkpoint.unlink()
     result = Result(
         metrics={key: value for key, value in tested.metrics.items() if key.startswith("test/")},
         tasks={
@@ -84,22 +79,17 @@ def _train_and_test(folder: Path) -> None:
         commit=commit,
     )
     write_result(folder, result)
+    (training / CHECKPOINTS / LAST).unlink(missing_ok=True)  # not before, or the training could be lost
 
 
 def _last_checkpoint(training: Path) -> Path | None:
-    """The checkpoint to go on from; makes place for the files that a training wants to write anew."""
-    last = training / CHECKPOINTS / "last.ckpt"
+    """The checkpoint to go on from, if there is a whole one."""
+    last = training / CHECKPOINTS / LAST
     try:
         read_checkpoint(last)
     except Exception:  # none there, or whatever an unpickler makes of half a file
-        found = None
-    else:
-        found = last
-    (training / CONFIG).unlink(missing_ok=True)
-    log = training / "metrics.csv"
-    if log.exists():
-        log.rename(training / f"metrics_until_{len(list(training.glob('metrics*.csv')))}.csv")
-    return found
+        return None
+    return last
 
 
 def _best_checkpoint(fitted: CommandLine, training: Path) -> Path:
