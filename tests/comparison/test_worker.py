@@ -56,13 +56,36 @@ def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
     }
     assert set(result.headlines()) == {"segmentation", "depth"}
     assert result.metrics.keys() > {"test/segmentation/miou", "test/depth/abs_err", "test/depth/rmse"}
-    assert all(key.startswith("test/") for key in result.metrics)
+    assert result.metrics["val/score"] == max(scores.values())
+    assert all(key.startswith(("val/", "test/")) for key in result.metrics)
     assert result.train_seconds > 0
     assert result.peak_memory > 50 * 2**20
     assert result.device.endswith("CPU")
     written = json.loads((folder / "training" / "metrics.json").read_text())
     assert written["test/depth/abs_err"] == result.metrics["test/depth/abs_err"]
     assert float((folder / PROGRESS).read_text()) > 0
+
+
+def test_nothing_is_drawn_and_no_page_is_written(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["panels"]["every_n_epochs"] = 1
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    worker.run([str(folder)])
+    left = {path.name for path in (folder / "training").iterdir()}
+    assert left == {"config.yaml", "metrics.csv", "metrics.json", "checkpoints"}
+
+
+def test_a_trial_is_not_tested_and_leaves_no_weights(tmp_path: Path) -> None:
+    folder = prepare(tmp_path, epochs=3)
+    worker.run([worker.VALIDATION_ONLY, str(folder)])
+    result = finished(folder)
+    scores = validation_scores(folder)
+    assert result.metrics["val/score"] == max(scores.values())
+    assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
+    assert not [key for key in result.metrics if key.startswith("test/")]
+    assert "test/" not in (folder / "training" / "metrics.json").read_text()
+    assert not list(folder.rglob("*.ckpt"))
 
 
 def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
@@ -137,13 +160,3 @@ def test_without_a_checkpoint_there_is_nothing_to_test(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"should keep its best checkpoint, to test that one; found none"):
         worker.run([str(folder)])
     assert read_result(folder) is None
-
-
-def test_the_commit_is_a_commit_or_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"ls-files": "__init__.py", "rev-parse": "0" * 40, "status": ""}
-    monkeypatch.setattr(worker, "_git", lambda folder, command, *rest: answers[command])
-    assert worker._commit() == "0" * 40
-    answers["status"] = " M module.py"
-    assert worker._commit() == "0" * 40 + "-dirty"
-    answers["ls-files"] = ""  # inside of a repository that does not know this package
-    assert worker._commit().startswith("version ")
