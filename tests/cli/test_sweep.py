@@ -16,7 +16,8 @@ from jtr_lightning.cli.console import program
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.sweeps import local
-from jtr_lightning.sweeps.local import described, metric_of, short_names
+from jtr_lightning.sweeps.local import metric_of
+from jtr_lightning.sweeps.names import described, short_names
 from tests.tiny import TinyData, ToyNetwork
 
 __all__ = ["TinyData", "ToyNetwork"]

@@ -236,17 +236,10 @@ class CommandLine(LightningCLI):
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
                 callbacks.extend(_checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
-                callbacks.extend(
-                    reporting.settle(
-                        self.folder,
-                        config["logger"],
-                        self._get(self.config_init, "report"),
-                        self._get(self.config_init, "panels"),
-                    )
-                )
+                callbacks.extend(self.looked_at(self.folder))
             else:
                 config["logger"] = config["logger"] or False
-                reporting.settle_loggers(self.folder, config["logger"])
+            reporting.settle_loggers(self.folder, config["logger"])
         if self.subcommand == "predict":
             callbacks.append(self._get(self.config_init, "predictions"))
         try:
@@ -255,6 +248,19 @@ class CommandLine(LightningCLI):
             raise ConfigError(
                 f"The options of the trainer do not fit: {' '.join(str(error).split())}"
             ) from error
+
+    def looked_at(self, folder: Path) -> list[L.Callback]:
+        """Callbacks that draw a training and write its page; a subclass whose runs nobody looks at has none.
+
+        Args:
+            folder: The run folder.
+
+        Returns:
+            Callbacks that come behind those that write metrics.
+        """
+        report = self._get(self.config_init, "report")
+        report.folder = folder
+        return [self._get(self.config_init, "panels"), report]
 
     def _run_folder(self) -> Path:
         """The folder of the checkpoint's run for evaluation, a new one for training."""
