@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from jtr_lightning.errors import ConfigError
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from tests.regularizers.pair_cases import AVAILABILITY, batch_of, gradients, predictions_of, tasks
 
@@ -54,17 +53,3 @@ def test_equal_predictions_of_an_uncropped_view_cost_nothing_for_depth() -> None
     batch = batch_of([[1, 0, 1]])
     prediction = predictions_of(1)
     assert value(regularizer, prediction, prediction, batch).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_weight_rises_over_the_ramp() -> None:
-    regularizer, batch = build(ramp=0.25), batch_of(AVAILABILITY["one label"])
-    first, second = predictions_of(4, 1), predictions_of(4, 2)
-    whole = value(regularizer, first, second, batch, 0.25).item()
-    assert value(regularizer, first, second, batch, 0.0).item() == 0
-    assert value(regularizer, first, second, batch, 0.05).item() == pytest.approx(0.2 * whole)
-    assert value(regularizer, first, second, batch, 0.9).item() == pytest.approx(whole)
-
-
-def test_a_ramp_beyond_the_training_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"share of the training in \[0, 1\]; found 2"):
-        ConsistencyRegularization(ramp=2)

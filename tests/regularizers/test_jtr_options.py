@@ -47,7 +47,7 @@ class TestOptions:
         assert set(first.batch.labels["edges"].flatten().tolist()) < seen
 
     def test_the_ramp_raises_the_networks_term_alone(self) -> None:
-        jtr = small_jtr(distance_ramp=0.4)
+        jtr = small_jtr(ramp=0.4)
         predictions, batches = inputs(jtr)
         at = {p: terms(jtr, predictions, batches, progress=p) for p in (0.0, 0.1, 0.4, 1.0)}
         full = value(at[1.0]["jtr/distance"])
@@ -97,7 +97,6 @@ class TestOptions:
             ({"distance_weight": -1.0}, "`distance_weight` of JTR should be at least 0 and finite; found -1"),
             ({"reconstruction_weight": float("nan")}, "`reconstruction_weight` of JTR .* found nan"),
             ({"views": 4}, "`views` of JTR should be 1, 2 or 3; found 4"),
-            ({"distance_ramp": 2.0}, r"`distance_ramp` of JTR should be a share .* found 2\.0"),
             ({"stack_scale": 0.4}, r"`stack_scale` of JTR should be 1 over a whole number .* found 0\.4"),
             (
                 {"norm": "instanse"},

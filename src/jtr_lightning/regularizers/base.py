@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
 
@@ -33,9 +34,32 @@ class Regularizer(Described, nn.Module, ABC):
 
     A regularizer may hold parameters of its own: they are trained, saved in the checkpoint, and not used when
     predicting. Like a network it is made with its settings and then built for tasks.
+
+    Args:
+        ramp: Share of the training over which the weight of what trains the network rises linearly from 0; 0 for
+            none. A method multiplies that weight by ``ramp_factor``.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1].
     """
 
     tasks: Mapping[str, Task] = {}  # replaced, never changed, by build()
+
+    def __init__(self, ramp: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= ramp <= 1:
+            raise ConfigError(
+                f"Parameter `ramp` of {type(self).__name__} should be a share of the training in [0, 1]; found {ramp}."
+            )
+        self.ramp = ramp
+
+    def ramp_factor(self, progress: float) -> float:
+        """What the weight of the network's term is multiplied by, in [0, 1].
+
+        Args:
+            progress: Share of the training that is done, in [0, 1].
+        """
+        return min(1.0, progress / self.ramp) if self.ramp else 1.0
 
     def build(self, tasks: Mapping[str, Task], feature_channels: Sequence[int] = ()) -> Regularizer:
         """Makes the layers for these tasks; called by ``PartialLabelModule``.

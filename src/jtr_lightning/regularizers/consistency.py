@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.errors import ConfigError
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.views import Geometry, ViewMaker
 
@@ -25,7 +24,7 @@ class ConsistencyRegularization(Regularizer):
 
     Args:
         weight: ``w``.
-        ramp: Share of the training over which the weight rises; 0 for none.
+        ramp: Share of the training over which the weight rises linearly from 0; 0 for none.
         views: Makes view 1; random scale crops and colours by default.
 
     Raises:
@@ -35,11 +34,8 @@ class ConsistencyRegularization(Regularizer):
     _geometry: Geometry
 
     def __init__(self, weight: float = 1.0, ramp: float = 0.25, views: ViewMaker | None = None) -> None:
-        super().__init__()
-        if not 0 <= ramp <= 1:
-            raise ConfigError(f"Parameter `ramp` should be a share of the training in [0, 1]; found {ramp}.")
+        super().__init__(ramp)
         self.weight = weight
-        self.ramp = ramp
         self.views = ViewMaker() if views is None else views
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
@@ -61,6 +57,6 @@ class ConsistencyRegularization(Regularizer):
             for name, task in self.tasks.items()
         ]
         unlabelled = ~batches[0].available
-        weight = self.weight * (min(1.0, progress / self.ramp) if self.ramp else 1.0)
+        weight = self.weight * self.ramp_factor(progress)
         penalty = torch.where(unlabelled, torch.stack(penalties, 1), 0.0).sum(1).mean()
         return {"consistency": weight * penalty}

@@ -67,13 +67,13 @@ class JTR(Regularizer):
         views: 3 as published: the supervised one, one for the network's term and one, without a gradient for the
             network, for the auto-encoder's. 2: the second serves both. 1: the supervised view's predictions do.
         view_maker: Makes the further views; the crops and colours of the published recipe by default.
-        distance_ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0 for none.
         stack_scale: Size of the stacks relative to the predictions, 1, 1/2, 1/3 ...: each value is the mean over the
             valid pixels of its cell.
         widths: Channels of the auto-encoder's stages, from the finest to the deepest.
         depths: Convolutions of each stage.
         norm: Name of the auto-encoder's normalisation. 'instance' equals the authors' BatchNorm on one sample at a
             time; 'batch' normalises ``Y`` and ``Yhat`` of the whole batch together, which is another method.
+        ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0, as published, for none.
 
     Raises:
         ConfigError: A parameter is out of range or, when it is built, fewer than two tasks have a place in the stack.
@@ -88,13 +88,13 @@ class JTR(Regularizer):
         reconstruction_weight: float = 2.0,
         views: int = 3,
         view_maker: ViewMaker | None = None,
-        distance_ramp: float = 0.0,
         stack_scale: float = 1.0,
         widths: Sequence[int] = WIDTHS,
         depths: Sequence[int] = DEPTHS,
         norm: str = "instance",
+        ramp: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
         weights = {
             "distance_weight": distance_weight,
             "autoencoder_distance_weight": autoencoder_distance_weight,
@@ -107,10 +107,6 @@ class JTR(Regularizer):
                 )
         if views not in (1, 2, 3):
             raise ConfigError(f"Parameter `views` of JTR should be 1, 2 or 3; found {views}.")
-        if not 0 <= distance_ramp <= 1:
-            raise ConfigError(
-                f"Parameter `distance_ramp` of JTR should be a share of the training in [0, 1]; found {distance_ramp}."
-            )
         if not 0 < stack_scale <= 1 or abs(1 / stack_scale - round(1 / stack_scale)) > 0.01:
             raise ConfigError(
                 "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
@@ -121,7 +117,6 @@ class JTR(Regularizer):
         self.reconstruction_weight = reconstruction_weight
         self.views = views
         self.view_maker = ViewMaker() if view_maker is None else view_maker
-        self.distance_ramp = distance_ramp
         self.cell = round(1 / stack_scale)
         self.widths, self.depths, self.norm = tuple(widths), tuple(depths), norm
         self.stack_tasks: dict[str, Task] = {}
@@ -165,9 +160,9 @@ class JTR(Regularizer):
         with torch.no_grad():
             stacks = self.stacks(predictions[autoencoder_view], batches[autoencoder_view], hard=False)
         autoencoder_distance, reconstruction = self._autoencoder_losses(stacks)
-        ramp = 1.0 if self.distance_ramp == 0 else min(1.0, progress / self.distance_ramp)
+        distance_weight = self.distance_weight * self.ramp_factor(progress)
         return {
-            "jtr/distance": self.distance_weight * ramp * distance.mean(),
+            "jtr/distance": distance_weight * distance.mean(),
             "jtr/autoencoder_distance": self.autoencoder_distance_weight * autoencoder_distance.mean(),
             "jtr/reconstruction": self.reconstruction_weight * reconstruction.mean(),
         }

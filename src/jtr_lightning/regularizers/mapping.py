@@ -58,6 +58,10 @@ class _MapRegularizer(Regularizer):
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term: str
@@ -68,8 +72,9 @@ class _MapRegularizer(Regularizer):
         map_weight: float = 1.0,
         widths: Sequence[int] = (32, 64, 128),
         depths: Sequence[int] = (1, 1, 1),
+        ramp: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
         self.weight = weight
         self.map_weight = map_weight
         self.widths = tuple(widths)
@@ -122,7 +127,7 @@ class _MapRegularizer(Regularizer):
                 to_maps.append(self.paired[target].loss(mapped, batch.labels[target][rows]))
         path = zero_path([self.maps])
         return {
-            self.term: self.weight * _mean(to_model, path),
+            self.term: self.weight * self.ramp_factor(progress) * _mean(to_model, path),
             f"{self.term}_training": self.map_weight * _mean(to_maps, path),
         }
 
@@ -165,6 +170,10 @@ class DirectMap(_MapRegularizer):
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term = "direct_map"
@@ -185,6 +194,10 @@ class PerceptualMap(_MapRegularizer):
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term = "perceptual_map"

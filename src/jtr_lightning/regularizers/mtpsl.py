@@ -112,6 +112,11 @@ class MTPSL(Regularizer):
         widths: Channels of the mapping network's stages.
         depths: Convolutions of the mapping network's stages.
         views: Makes the view; random scale crops and colours by default.
+        ramp: Share of the training over which the weight, of the one term that trains network and mapping network,
+            rises linearly from 0; 0, as published, for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     projection: Tensor
@@ -123,8 +128,9 @@ class MTPSL(Regularizer):
         widths: Sequence[int] = WIDTHS,
         depths: Sequence[int] = DEPTHS,
         views: ViewMaker | None = None,
+        ramp: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
         self.weight = weight
         self.film_lr = film_lr
         self.widths = tuple(widths)
@@ -168,7 +174,8 @@ class MTPSL(Regularizer):
         distance = cosine_distance(from_prediction, from_label) + 0.5 * (
             cosine_distance(from_prediction, feature) + cosine_distance(from_label, feature)
         )
-        return {"mtpsl": self.weight * distance.sum() / len(batch) + path}
+        weight = self.weight * self.ramp_factor(progress)
+        return {"mtpsl": weight * distance.sum() / len(batch) + path}
 
     def _stems(self, codes: Sequence[Tensor]) -> Tensor:
         """Every task's code through its stem, ``[K, B, widths[0], H, W]``."""
