@@ -60,7 +60,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
     Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
     ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (``evaluation.score``; monitor it) and, with a
-    baseline that knows every task, ``<stage>/delta`` in percent.
+    baseline that knows every task, ``<stage>/delta`` in percent; ``val/<name>`` of what the regularizer diagnoses.
 
     Args:
         tasks: Task name to task, the same as the data's.
@@ -267,7 +267,12 @@ class PartialLabelModule(Described, L.LightningModule):
     # Validation and test
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation("val").update(self(batch.image), batch)
+        predictions = self(batch.image)
+        self._evaluation("val").update(predictions, batch)
+        if batch_idx == 0 and self.regularizer is not None:
+            for name, value in self.regularizer.diagnose(predictions, batch).items():
+                # Rank 0's alone: a rank without a sample would leave the others waiting for its share of a mean.
+                self.log(f"val/{name}", value, batch_size=len(batch), sync_dist=True, rank_zero_only=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation("test").update(self(batch.image), batch)

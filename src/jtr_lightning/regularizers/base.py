@@ -108,6 +108,22 @@ class Regularizer(Described, nn.Module, ABC):
             Term name to scalar, at least float32. Each has a gradient path whatever labels the batch has.
         """
 
+    def diagnose(self, predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Numbers that tell whether the method is at work; no part of the loss, and nothing by default.
+
+        Called without gradients for the first batch of each validation, whose labels no scenario has hidden. Nothing
+        may be drawn, so that a training does not depend on how often it is validated.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, H, W]``.
+            batch: The batch they were made from.
+
+        Returns:
+            Name to scalar, logged as ``val/<name>``.
+        """
+        del predictions, batch
+        return {}
+
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         """The regularizer's parameters as an optimizer's groups, which may set their own learning rate."""
         parameters = [p for p in self.parameters() if p.requires_grad]

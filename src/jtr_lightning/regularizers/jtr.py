@@ -7,8 +7,8 @@ slips mended; the documentation lists each departure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,9 @@ class JTR(Regularizer):
     and, where it has no label, ``Y1`` and ``Y2`` as a one-hot draw (one draw each) and ``Yhat2`` as probabilities.
     A sample whose mask is empty adds nothing. Image-level tasks take no part.
 
+    The second term can be met by a latent that is the same for every stack, and in a short training or at a high
+    learning rate it is: then the first term teaches nothing. ``val/jtr/separation/<task>`` tells; see ``diagnose``.
+
     Args:
         distance_weight: Weight of the term that trains the network.
         autoencoder_distance_weight: Weight of the same distance as a loss of the auto-encoder. The authors multiply
@@ -74,6 +77,8 @@ class JTR(Regularizer):
         norm: Name of the auto-encoder's normalisation. 'instance' equals the authors' BatchNorm on one sample at a
             time; 'batch' normalises ``Y`` and ``Yhat`` of the whole batch together, which is another method.
         ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0, as published, for none.
+        autoencoder_lr: Learning rate of the auto-encoder; None for the optimizer's own. The published recipe has 1e-4
+            for both.
 
     Raises:
         ConfigError: A parameter is out of range or, when it is built, fewer than two tasks have a place in the stack.
@@ -93,6 +98,7 @@ class JTR(Regularizer):
         depths: Sequence[int] = DEPTHS,
         norm: str = "instance",
         ramp: float = 0.0,
+        autoencoder_lr: float | None = None,
     ) -> None:
         super().__init__(ramp)
         weights = {
@@ -112,6 +118,11 @@ class JTR(Regularizer):
                 "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
                 f"{stack_scale}."
             )
+        if autoencoder_lr is not None and not 0 < autoencoder_lr < float("inf"):
+            raise ConfigError(
+                "Parameter `autoencoder_lr` of JTR should be above 0 and finite, or null for the optimizer's own; "
+                f"found {autoencoder_lr}."
+            )
         self.distance_weight = distance_weight
         self.autoencoder_distance_weight = autoencoder_distance_weight
         self.reconstruction_weight = reconstruction_weight
@@ -119,6 +130,7 @@ class JTR(Regularizer):
         self.view_maker = ViewMaker() if view_maker is None else view_maker
         self.cell = round(1 / stack_scale)
         self.widths, self.depths, self.norm = tuple(widths), tuple(depths), norm
+        self.autoencoder_lr = autoencoder_lr
         self.stack_tasks: dict[str, Task] = {}
 
     def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
@@ -138,6 +150,10 @@ class JTR(Regularizer):
 
     def compilable(self) -> Sequence[nn.Module]:
         return (self.autoencoder, self.autoencoder.encoder)
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        own = {} if self.autoencoder_lr is None else {"lr": self.autoencoder_lr}
+        yield {"params": list(self.parameters()), **own}
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
@@ -180,15 +196,55 @@ class JTR(Regularizer):
         """
         targets: list[Tensor] = []
         guesses: list[Tensor] = []
-        mask = torch.ones((), dtype=torch.bool, device=batch.image.device)
         for name, task in self.stack_tasks.items():
             label, labelled = batch.labels[name], batch.labelled(name).view(-1, 1, 1, 1)
             prediction = torch.where(labelled, predictions[name].detach(), predictions[name])
-            mask = mask & (task.valid(label) | ~labelled)
             guesses.append(at_least_float32(task.encode_prediction(prediction, hard=hard)))
             drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
             targets.append(torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn))
-        return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), mask)
+        return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), self._mask(batch))
+
+    def diagnose(self, predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Whether the latent still sees each task: ``jtr/separation/<task>``, in [0, 2].
+
+        The distance between the latents of a stack of labels and of the same stack with one task's values taken from
+        another sample of the batch (where a label is missing, the prediction stands), averaged over the samples. It is
+        what JTR could at most notice about a prediction of that task that is right for another image. Near 0 the
+        latent is blind to the task, and the loss teaches nothing about it.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, H, W]``.
+            batch: Their labels.
+
+        Returns:
+            Name to scalar for each task of the stack; nothing for a batch of one sample.
+        """
+        if len(batch) < 2:
+            return {}
+        codes = {}
+        for name, task in self.stack_tasks.items():
+            code = at_least_float32(task.encode_prediction(predictions[name]))
+            label, labelled = task.encode_target(batch.labels[name]), batch.labelled(name).view(-1, 1, 1, 1)
+            codes[name] = torch.where(labelled, label.to(code.dtype), code)
+        mask = self._mask(batch)
+        mask = mask & mask.roll(1, 0)
+        whole = torch.cat(list(codes.values()), 1)
+        found = {}
+        for name, code in codes.items():
+            exchanged = torch.cat(list({**codes, name: code.roll(1, 0)}.values()), 1)
+            stacks = self._finish(whole, exchanged, mask)
+            latent, _ = self.autoencoder.encoder(torch.cat([stacks.target, stacks.prediction]))
+            compared = stacks.mask.flatten(1).any(1).sum().clamp(min=1)
+            found[f"jtr/separation/{name}"] = cosine_distance(latent, stacks.mask).sum() / compared
+        return found
+
+    def _mask(self, batch: Batch) -> Tensor:
+        """Pixels where every label that the sample has is valid, bool ``[B, 1, H, W]``."""
+        valid = [
+            task.valid(batch.labels[name]) | ~batch.labelled(name).view(-1, 1, 1, 1)
+            for name, task in self.stack_tasks.items()
+        ]
+        return torch.stack(valid).all(0)
 
     def _finish(self, target: Tensor, prediction: Tensor, mask: Tensor) -> Stacks:
         """Shrinks the stacks if asked to and blanks both outside the mask."""
