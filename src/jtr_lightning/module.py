@@ -214,6 +214,10 @@ class PartialLabelModule(Described, L.LightningModule):
     def on_train_start(self) -> None:
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        # A loader of one's own may not tell.
+        available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
+        if self.regularizer is not None and available is not None:
+            self.regularizer.start_training(torch.as_tensor(available))
 
     @property
     def progress(self) -> float:

@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from jtr_lightning.batch import Batch
+from jtr_lightning.batch import Batch, join
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.regularizers import JTR, MTPSL, ConsistencyRegularization, DirectMap, PerceptualMap
 from jtr_lightning.regularizers.base import Regularizer
-from tests.regularizers.pair_cases import AVAILABILITY, batch_of, gradients, predictions_of, tasks
+from jtr_lightning.regularizers.views import Geometry, ViewMaker
+from jtr_lightning.tasks import dense
+from tests.regularizers.helpers import noise_of_the_values
+from tests.regularizers.pair_cases import AVAILABILITY, NONE, batch_of, gradients, predictions_of, tasks
 
 SMALL: dict[str, Any] = {"widths": (4, 6), "depths": (1, 1)}
 FEATURES = 6
@@ -44,6 +47,57 @@ def terms(
     feature = torch.rand(len(batch), FEATURES, 4, 4, dtype=torch.float64)
     found = regularizer(predictions, batches, [[feature]] * len(batches), progress)
     return found, [prediction for view in predictions for prediction in view.values()]
+
+
+def draw_by_index(maker: ViewMaker, batch: Batch) -> Geometry:
+    """Stands for ``ViewMaker.draw``: a crop and a flip that depend on the sample alone."""
+    zoom = 1 + 0.25 * (batch.index % 3).to(batch.image.dtype)
+    room = 1 - 1 / zoom
+    return Geometry(zoom, room * 0.3, room * 0.7, batch.index % 2 == 1)
+
+
+def predicted(batch: Batch, seed: int) -> dict[str, Tensor]:
+    """Predictions that depend on the samples alone, each a leaf."""
+    whole = predictions_of(16, seed)
+    return {name: values.detach()[batch.index].requires_grad_() for name, values in whole.items()}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("labels", ["one label", "random", "some all, some none"])
+def test_the_terms_and_gradients_of_a_joined_batch_are_the_mean(
+    name: str, labels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that ranks and accumulated batches add up to one large batch."""
+    monkeypatch.setattr(ViewMaker, "draw", draw_by_index)
+    monkeypatch.setattr(dense, "gumbel_noise", noise_of_the_values)
+    regularizer = build(name)
+    # The halves differ in how many labels and pairs they have.
+    halves = [
+        batch_of(rows, seed) for seed, rows in enumerate((AVAILABILITY[labels], [[0, 1, 0], *NONE[:3]]))
+    ]
+    halves[1].index += 4
+    regularizer.start_training(join(halves).available)
+    found = []
+    for batch in (*halves, join(halves)):
+        batches = [batch, *(view.batch for view in regularizer.sample_views(batch))]
+        predictions = [predicted(batch, seed) for seed in range(len(batches))]
+        feature = predictions_of(16, 7)["normals"].detach()[batch.index].repeat(1, 2, 1, 1)
+        values = regularizer(predictions, batches, [[feature]] * len(batches), 1.0)
+        regularizer.zero_grad()
+        sum(values.values()).backward()
+        trained = [p.grad.clone() for p in regularizer.parameters()]
+        of_predictions = [
+            torch.zeros_like(p) if p.grad is None else p.grad for view in predictions for p in view.values()
+        ]
+        found.append((values, trained, of_predictions))
+    (one, trained_one, to_one), (two, trained_two, to_two), (whole, trained, to_whole) = found
+    for term, value in whole.items():
+        assert value != 0
+        torch.testing.assert_close(value, (one[term] + two[term]) / 2)
+    for first, second, both in zip(trained_one, trained_two, trained, strict=True):
+        torch.testing.assert_close(both, (first + second) / 2)
+    for first, second, both in zip(to_one, to_two, to_whole, strict=True):
+        torch.testing.assert_close(both, torch.cat([first, second]) / 2)
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)

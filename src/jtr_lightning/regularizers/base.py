@@ -79,6 +79,14 @@ class Regularizer(Described, nn.Module, ABC):
         """Makes the parameters whose size depends on the tasks; nothing by default."""
         del tasks, feature_channels
 
+    def start_training(self, available: Tensor) -> None:
+        """Told before the first step which labels the training set has, where that is known; does nothing by default.
+
+        Args:
+            available: Of all training samples, on all ranks alike and in host memory, bool ``[N, K]``.
+        """
+        del available
+
     def compilable(self) -> Sequence[nn.Module]:
         """Parts that gain from ``torch.compile``: called as modules, with inputs of the same shape in every step."""
         return ()
