@@ -22,6 +22,7 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskMeans
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.schedules import GroupSteps
 from jtr_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -310,10 +311,13 @@ class PartialLabelModule(Described, L.LightningModule):
             groups.append({"params": balancing})
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
+        steps = {number: group.pop("steps") for number, group in enumerate(groups) if "steps" in group}
         optimizer = torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
+        schedules = [] if self.lr_scheduler is None else [self.lr_scheduler(optimizer)]
+        if steps:
+            schedules.append(GroupSteps(optimizer, rates, steps))
+        return ([optimizer], schedules) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()

@@ -133,7 +133,11 @@ class Regularizer(Described, nn.Module, ABC):
         return {}
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
-        """The regularizer's parameters as an optimizer's groups, which may set their own learning rate."""
+        """The regularizer's parameters as an optimizer's groups.
+
+        A group may set its own learning rate, ``lr``, and as ``steps: (step_size, gamma)`` its own schedule in place
+        of the optimizer's: multiplied by gamma after every step_size epochs.
+        """
         parameters = [p for p in self.parameters() if p.requires_grad]
         if parameters:
             yield {"params": parameters}
