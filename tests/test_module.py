@@ -232,8 +232,9 @@ def test_the_default_is_adam_and_a_callable_replaces_it() -> None:
         optimizer=lambda groups: torch.optim.SGD(groups, lr=LR),
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 7),
     ).configure_optimizers()
-    assert isinstance(chosen["optimizer"], torch.optim.SGD)
-    assert chosen["lr_scheduler"].step_size == 7
+    (optimizer,), (schedule,) = chosen
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert schedule.step_size == 7
 
 
 def test_every_parameter_is_optimized_once() -> None:

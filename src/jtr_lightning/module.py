@@ -31,6 +31,7 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskMeans
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.schedules import GroupSteps
 from jtr_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
     Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
     ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (``evaluation.score``; monitor it) and, with a
-    baseline that knows every task, ``<stage>/delta`` in percent.
+    baseline that knows every task, ``<stage>/delta`` in percent; ``val/<name>`` of what the regularizer diagnoses.
 
     Args:
         tasks: Task name to task, the same as the data's.
@@ -218,6 +219,10 @@ class PartialLabelModule(Described, L.LightningModule):
     def on_train_start(self) -> None:
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        # A loader of one's own may not tell.
+        available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
+        if self.regularizer is not None and available is not None:
+            self.regularizer.start_training(torch.as_tensor(available))
 
     @property
     def progress(self) -> float:
@@ -271,7 +276,12 @@ class PartialLabelModule(Described, L.LightningModule):
     # Validation and test
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation("val").update(self(batch.image), batch)
+        predictions = self(batch.image)
+        self._evaluation("val").update(predictions, batch)
+        if batch_idx == 0 and self.regularizer is not None:
+            for name, value in self.regularizer.diagnose(predictions, batch).items():
+                # Rank 0's alone: a rank without a sample would leave the others waiting for its share of a mean.
+                self.log(f"val/{name}", value, batch_size=len(batch), sync_dist=True, rank_zero_only=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation("test").update(self(batch.image), batch)
@@ -305,10 +315,13 @@ class PartialLabelModule(Described, L.LightningModule):
             groups.append({"params": balancing})
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
+        steps = {number: group.pop("steps") for number, group in enumerate(groups) if "steps" in group}
         optimizer = torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
+        schedules = [] if self.lr_scheduler is None else [self.lr_scheduler(optimizer)]
+        if steps:
+            schedules.append(GroupSteps(optimizer, rates, steps))
+        return ([optimizer], schedules) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()

@@ -270,15 +270,16 @@ class Task(Described, ABC):
         return self.encode_target(target)
 
     @abstractmethod
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """How far a prediction is from another prediction of the same image.
 
         Args:
             prediction: ``[B, channels, ...]``.
             reference: The other one in the same frame ``[B, channels, ...]``; no gradient goes into it.
+            visible: Pixels that both show, bool ``[B, 1, H, W]``; of no concern to an image-level task.
 
         Returns:
-            ``[B]``, averaged over all pixels.
+            ``[B]``, averaged over the visible pixels.
         """
 
 

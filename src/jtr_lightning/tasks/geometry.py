@@ -146,9 +146,9 @@ class Normals(DenseTask):
         """``1 - <n_hat, n>``."""
         return 1 - (prediction * target).sum(1, keepdim=True)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """``1 - cos`` to the other prediction, which resampling may have shortened."""
-        return super().consistency_loss(prediction, unit_length(reference))
+        return super().consistency_loss(prediction, unit_length(reference), visible)
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection

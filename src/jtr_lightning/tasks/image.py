@@ -98,8 +98,9 @@ class Classification(ImageTask):
         """Cross-entropy."""
         return F.nll_loss(at_least_float32(prediction), target, ignore_index=NO_CLASS, reduction="none")
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """Cross-entropy to the other view's sharpened probabilities."""
+        del visible
         return sharpened_cross_entropy(prediction, reference)
 
     def metrics(self) -> MetricCollection:
@@ -176,8 +177,9 @@ class Regression(ImageTask):
         error = F.smooth_l1_loss(prediction / self.scale, safe / self.scale, reduction="none").mean(1)
         return torch.where(mask, error, 0.0)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """The supervised loss with the other prediction in the label's place."""
+        del visible
         return self.loss(prediction, reference.detach())
 
     def metrics(self) -> MetricCollection:
