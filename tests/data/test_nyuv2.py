@@ -97,14 +97,12 @@ class TestNpy:
         assert normals[:, 0, 0].tolist() == [0, 0, 0]
         assert normals[:, 3, 5].tolist() == [0, 0, -1]
 
-    def test_integer_labels_and_depths(self, tmp_path: Path) -> None:
+    def test_integer_labels_and_images(self, tmp_path: Path) -> None:
         write_npy(tmp_path)
         np.save(tmp_path / "train/label/0.npy", np.full((4, 6), 3, np.int64))
-        np.save(tmp_path / "train/depth/0.npy", np.full((4, 6), 7, np.int32))
         np.save(tmp_path / "train/image/0.npy", np.full((4, 6, 3), 51, np.uint8))
         sample = NYUv2DataModule(tmp_path, tasks=["segmentation", "depth"]).dataset("train")[0]
         assert (sample.labels["segmentation"] == 3).all()
-        assert (sample.labels["depth"] == 7).all()
         assert torch.allclose(sample.image, torch.tensor(0.2))
 
     def test_a_missing_file_is_a_missing_label(self, tmp_path: Path) -> None:
@@ -137,6 +135,9 @@ class TestNpy:
             ("image/0.npy", np.zeros((3, 4, 6)), r"shape \[any, any, 3\]; found \[3, 4, 6\]"),
             ("normal/0.npy", np.zeros((4, 6)), r"shape \[any, any, 3\]; found \[4, 6\]"),
             ("depth/0.npy", np.full((5, 6, 1), 1.0), "size of its image"),
+            ("depth/0.npy", np.full((4, 6, 1), 1500, np.uint16), "size of one step.*uint16.*floating-point"),
+            ("label/0.npy", np.full((4, 6), 2**32 + 1), "class ids; found values from 4294967297"),
+            ("normal/0.npy", np.full((4, 6, 3), 0.9), "unit vectors.*median length of 1.56.*Is it"),
         ],
     )
     def test_a_wrong_array_is_named(self, tmp_path: Path, path: str, array: Any, message: str) -> None:

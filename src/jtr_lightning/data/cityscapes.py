@@ -142,7 +142,7 @@ class CityscapesDataModule(PartialLabelDataModule):
         if self.classes == 7 and not (folder / label).is_dir() and (folder / "label").is_dir():
             label = "label"
         return NpyFolderSource(
-            folder, {"segmentation": (label, ClassIds()), "depth": ("depth", Scaled(1.0, hole=0.0))}
+            folder, {"segmentation": (label, ClassIds()), "depth": ("depth", Scaled(hole=0.0, channels=1))}
         )
 
     def _form(self) -> str:

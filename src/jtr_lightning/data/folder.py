@@ -12,15 +12,31 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from jtr_lightning.data.base import PartialLabelDataModule, Split
-from jtr_lightning.data.codings import Coding, Scaled, coding_for, scaled_for
+from jtr_lightning.data.codings import Coding, Scaled, coding_for
 from jtr_lightning.data.files import SUFFIXES
 from jtr_lightning.data.folder_source import Files, FolderSource, files_by_id
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.splits import read_split
-from jtr_lightning.tasks import Task
+from jtr_lightning.tasks import DenseTask, Task
 
 _SPLITS = ("train", "val", "test")
+
+
+class FolderScaled(Scaled):
+    """``Scaled`` with the advice that fits ``FolderDataModule``."""
+
+    scale_remedy = "Give it with `scales`, for example 0.001 for a depth in millimetres."
+    nan_remedy = "Set `nan_is_invalid: true` if they mark pixels without a value."
+
+
+def _scaled_for(task: Task, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
+    """The coding of measured values, with the task's own value for an invalid pixel."""
+    if not isinstance(task, DenseTask):
+        return FolderScaled(scale, nan_is_invalid=nan_is_invalid)
+    return FolderScaled(
+        scale, hole=task.blank_value, nan_is_invalid=nan_is_invalid, channels=task.target_channels
+    )
 
 
 class FolderDataModule(PartialLabelDataModule):
@@ -140,7 +156,7 @@ class FolderDataModule(PartialLabelDataModule):
                 )
             usual = given.get(name, coding_for(task))
             if name not in given and (name in steps or isinstance(usual, Scaled)):
-                usual = scaled_for(task, steps.get(name), nan_is_invalid)
+                usual = _scaled_for(task, steps.get(name), nan_is_invalid)
             chosen[name] = usual
         return chosen
 

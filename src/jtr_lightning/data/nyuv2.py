@@ -18,7 +18,7 @@ from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 
 NPY_COLUMNS: dict[str, tuple[str, Coding]] = {
     "segmentation": ("label", ClassIds()),
-    "depth": ("depth", Scaled(1.0, hole=0.0)),
+    "depth": ("depth", Scaled(hole=0.0, channels=1)),
     "normals": ("normal", UnitVectors()),
 }
 """Each task's folder in the preprocessed layout: class ids with -1 for none, metres with 0 for none, unit vectors with
