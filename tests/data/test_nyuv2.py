@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -422,7 +423,13 @@ class TestExtraFrames:
     @pytest.mark.parametrize(("ratio", "extra"), [(0.5, 3), (1.0, 5), (0.2, 1), (7, 5)])
     def test_the_ratio_holds_in_each_epoch(self, rooms: Path, ratio: float, extra: int) -> None:
         data = self.make(rooms, extra_ratio=ratio, batch_size=1)
-        data.setup("fit")
+        if ratio > 1:
+            with pytest.warns(
+                UserWarning, match=r"`extra_ratio` asks for 35 .*; found 5 in .*a ratio of 1\."
+            ):
+                data.setup("fit")
+        else:
+            data.setup("fit")
         loader = data.train_dataloader()
         loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
         domains = [int(batch.domain) for batch in loader]
@@ -444,8 +451,16 @@ class TestExtraFrames:
         source = find_depth_only(rooms / "nyuv2_sync", list_file=tmp_path / "list.txt")
         assert [Path(name).name for name in source.names()] == ["rgb_00003.jpg", "rgb_00001.jpg"]
         (tmp_path / "list.txt").write_text("/nowhere/rgb_00001.jpg /nowhere/sync_depth_00001.png 518.8579\n")
-        with pytest.raises(DataError, match=r"1 of 1 not there, first 'nowhere/rgb_00001\.jpg'"):
+        with pytest.raises(DataError, match=r"2 of 2 not there, first 'nowhere/rgb_00001\.jpg'"):
             find_depth_only(rooms / "nyuv2_sync", list_file=tmp_path / "list.txt")
+
+    def test_a_list_whose_depth_files_are_not_there_is_refused(self, rooms: Path, tmp_path: Path) -> None:
+        shutil.copytree(rooms / "nyuv2_sync", tmp_path / "sync")
+        list_file = tmp_path / "sync/train_files.txt"
+        scene, _, name = list_file.read_text().split()[4].lstrip("/").rpartition("/")
+        (tmp_path / "sync" / scene / name).unlink()
+        with pytest.raises(DataError, match=rf"1 of 10 not there, first '{scene}/sync_depth_00001\.png'"):
+            find_depth_only(tmp_path / "sync", list_file=list_file)
 
     def test_wrong_frames_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="found none"):

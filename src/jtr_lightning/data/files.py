@@ -1,6 +1,6 @@
 """Reading single files: images and arrays, each problem told in one sentence that names the file.
 
-Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF or in a tag of a TIFF is
+Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF or in a TIFF's tag is
 ignored, since label files have none: pixels come as they are stored.
 """
 
@@ -30,7 +30,7 @@ SUFFIXES = (*PIXEL_SUFFIXES, *ARRAY_SUFFIXES)
 """Every kind of file that ``read_image`` and ``read_array`` take, in lower case."""
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
     """Reads a picture of any kind as 8-bit RGB.
 
     Grey becomes three equal channels, a palette its colours, transparency is dropped, 16 bits become the upper 8. An
@@ -38,6 +38,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Args:
         path: A file with one of ``SUFFIXES``.
+        key: Which array of an ``.npz`` file; needed only where it holds several.
 
     Returns:
         RGB uint8 ``[H, W, 3]``.
@@ -47,7 +48,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     """
     path = Path(path)
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        return _array_as_image(read_array(path), path)
+        return _array_as_image(read_array(path, key), path)
     import cv2
 
     pixels = _to_rgb(_decode(_read_bytes(path), path))
@@ -183,7 +184,7 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
             if wanted not in names:
                 raise DataError(
                     f"The file '{path}' should hold {'one array' if key is None else f'an array {key!r}'}; found "
-                    f"{sorted(names)}."
+                    f"{sorted(names)}. Say which one (`keys` of FolderDataModule), or save it alone."
                 )
             with archive.open(names[wanted]) as member:
                 return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
