@@ -139,10 +139,14 @@ class TestCheck:
         assert re.search(r"Wrong: Sample '2', task 'segmentation'.*55", printed)
         assert "2 problems found." in printed
         assert re.search(r"depth +3 +3 +24x32x1 \(3\) +float32", printed)
+        assert re.search(r"image +4 +24x32x3 \(4\) +float32", printed)
+        assert re.search(r"segmentation +4 +3 +24x32 \(3\) +float32", printed)
+        assert "has 4 images; the published split has 795." in printed
         assert re.search(r"^ *1 +yes +- +yes", printed, re.MULTILINE)  # the sample without a depth
         assert "The same samples as val." in printed
         with Image.open(sheet) as picture:
-            assert picture.size == (8 + 4 * 208, 26 + 4 * (150 + 26))
+            assert picture.width == 8 + 4 * 208
+            assert picture.height > 26 + (4 + 2) * (150 + 26)  # rows of training and validation, and legends
 
     def test_values_are_printed_for_the_coding(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert check(nyu, "--dataset", "nyuv2", "--splits", "train") == 0
@@ -232,7 +236,12 @@ class TestCheck:
         assert code == 0, printed
         assert "train: 5 samples" in printed
         with Image.open(sheet) as picture:
-            assert picture.size == (8 + 7 * 208, 26 + 5 * (200 + 26))
+            assert picture.width == 8 + 7 * 208
+            assert picture.height > 26 + 4 * (200 + 26)
+        # Read at the scale of other files, 16 times off.
+        options = ("--data.tasks", tasks, "--data.train_buildings", "[hm3d_mini]")
+        assert check(root, "--dataset", "taskonomy", *options, "--splits", "train") == 1
+        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in capsys.readouterr().out
 
 
 def split(*arguments: Any) -> int:

@@ -26,9 +26,13 @@ class Depth(DenseTask):
         unit: Unit of the labels.
         inverse: The labels are inverse depth or disparity: a zoom multiplies them where it divides a depth.
         display_range: Values shown as the first and last colour of a picture.
+        expected_range: Smallest and largest value that occur. `jtr data check` tells of files with others; training
+            takes them as they are.
+        expected_median: Between what the median of a label mostly lies, whatever single pixels are: what tells that
+            files are read in another unit. `jtr data check` looks at the middle one of a split's medians.
 
     Raises:
-        ConfigError: ``std`` is not above 0.
+        ConfigError: ``std`` is not above 0, or an expectation is no range.
     """
 
     headline = "abs_err"
@@ -41,14 +45,23 @@ class Depth(DenseTask):
         unit: str = "m",
         inverse: bool = False,
         display_range: tuple[float, float] = (0.0, 8.0),
+        expected_range: tuple[float, float] | None = None,
+        expected_median: tuple[float, float] | None = None,
     ) -> None:
         if not std > 0:
             raise ConfigError(f"Parameter `std` should be above 0; found {std}.")
+        for name, ends in (("expected_range", expected_range), ("expected_median", expected_median)):
+            if ends is not None and not ends[0] < ends[1]:
+                raise ConfigError(
+                    f"Parameter `{name}` should be a smaller and a larger value; found {list(ends)}."
+                )
         self.mean = mean
         self.std = std
         self._unit = unit
         self.inverse = inverse
         self.display_range = display_range
+        self.expected_range = expected_range
+        self.expected_median = expected_median
 
     @property
     def channels(self) -> int:
