@@ -49,6 +49,7 @@ _ROOMS = ["--data.num_train=8", "--data.num_val=2", "--data.num_test=2", "--data
 SMALL = {
     "data make": shlex.split("--num 16 --num_val 3 --num_test 3 --size 32 40 --workers 1"),
     "data check": ["--workers", "0"],
+    "data pack": ["--workers", "0"],
     "fit": _TRAINING,
 }
 """Options that make a command small; what a command line says later wins."""
