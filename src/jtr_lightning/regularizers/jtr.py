@@ -57,7 +57,8 @@ class JTR(Regularizer):
     The first term trains the network through its predictions of the unlabelled tasks, the others the auto-encoder.
     Each is a mean over samples, and no sample sees another (with ``norm='instance'``). Segmentation enters ``Yhat1``
     and, where it has no label, ``Y1`` and ``Y2`` as a one-hot draw (one draw each) and ``Yhat2`` as probabilities.
-    A sample whose mask is empty adds nothing. Image-level tasks take no part.
+    A sample whose mask is empty adds nothing. Tasks without ``joint_channels`` take no part, such as the image-level
+    ones of this library; one that has some stands in the stack with its code at every pixel.
 
     The second term can be met by a latent that is the same for every stack, and in a short training or at a high
     learning rate it is: then the first term teaches nothing. ``val/jtr/separation/<task>`` tells; see ``diagnose``.
@@ -196,12 +197,17 @@ class JTR(Regularizer):
         """
         targets: list[Tensor] = []
         guesses: list[Tensor] = []
+        size = batch.size
         for name, task in self.stack_tasks.items():
-            label, labelled = batch.labels[name], batch.labelled(name).view(-1, 1, 1, 1)
-            prediction = torch.where(labelled, predictions[name].detach(), predictions[name])
-            guesses.append(at_least_float32(task.encode_prediction(prediction, hard=hard)))
+            label, labelled, prediction = batch.labels[name], batch.labelled(name), predictions[name]
+            detached = labelled.view(-1, *[1] * (prediction.ndim - 1))
+            prediction = torch.where(detached, prediction.detach(), prediction)
+            guess = at_least_float32(task.encode_prediction(prediction, hard=hard))
             drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
-            targets.append(torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn))
+            target = torch.where(_as_map(labelled), task.encode_target(label).to(drawn.dtype), drawn)
+            # What holds for the whole image holds at every pixel.
+            guesses.append(guess.expand(-1, -1, *size))
+            targets.append(target.expand(-1, -1, *size))
         return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), self._mask(batch))
 
     def diagnose(self, predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -224,8 +230,8 @@ class JTR(Regularizer):
         codes = {}
         for name, task in self.stack_tasks.items():
             code = at_least_float32(task.encode_prediction(predictions[name]))
-            label, labelled = task.encode_target(batch.labels[name]), batch.labelled(name).view(-1, 1, 1, 1)
-            codes[name] = torch.where(labelled, label.to(code.dtype), code)
+            label = task.encode_target(batch.labels[name]).to(code.dtype)
+            codes[name] = torch.where(_as_map(batch.labelled(name)), label, code).expand(-1, -1, *batch.size)
         mask = self._mask(batch)
         mask = mask & mask.roll(1, 0)
         whole = torch.cat(list(codes.values()), 1)
@@ -240,11 +246,10 @@ class JTR(Regularizer):
 
     def _mask(self, batch: Batch) -> Tensor:
         """Pixels where every label that the sample has is valid, bool ``[B, 1, H, W]``."""
-        valid = [
-            task.valid(batch.labels[name]) | ~batch.labelled(name).view(-1, 1, 1, 1)
-            for name, task in self.stack_tasks.items()
-        ]
-        return torch.stack(valid).all(0)
+        mask = torch.ones((len(batch), 1, *batch.size), dtype=torch.bool, device=batch.image.device)
+        for name, task in self.stack_tasks.items():
+            mask = mask & (_as_map(task.valid(batch.labels[name])) | ~_as_map(batch.labelled(name)))
+        return mask
 
     def _finish(self, target: Tensor, prediction: Tensor, mask: Tensor) -> Stacks:
         """Shrinks the stacks if asked to and blanks both outside the mask."""
@@ -276,6 +281,11 @@ class JTR(Regularizer):
         losses = torch.stack([task.reconstruction_loss(out, code, mask) for task, out, code in parts])
         of_target, of_prediction = losses.sum(0).chunk(2)
         return cosine_distance(latent, stacks.mask), of_target + of_prediction
+
+
+def _as_map(values: Tensor) -> Tensor:
+    """Values ``[B]`` or ``[B, 1, H, W]``, as a task's ``valid`` gives them, as ``[B, 1, ...]``."""
+    return values if values.ndim == 4 else values.view(-1, 1, 1, 1)
 
 
 def cosine_distance(latent: Tensor, mask: Tensor) -> Tensor:

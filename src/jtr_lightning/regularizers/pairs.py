@@ -64,12 +64,12 @@ def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def stacked_tasks(tasks: Mapping[str, Task], method: str) -> dict[str, Task]:
-    """The tasks that can be paired: those with a place in a joint space.
+    """The tasks that can be paired: the dense ones with a place in a joint space.
 
     Raises:
         ConfigError: There are fewer than two.
     """
-    paired = {name: task for name, task in tasks.items() if task.joint_channels > 0}
+    paired = {name: task for name, task in tasks.items() if task.dense and task.joint_channels > 0}
     if len(paired) < 2:
         raise ConfigError(
             f"{method} should be used with at least two dense tasks, since it relates tasks to each other; found "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import rendering
-from jtr_lightning.tasks.base import Task, at_least_float32, masked_mean
+from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, masked_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ class Segmentation(DenseTask):
             array = array[..., 0]
         if array.ndim != 2:
             raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
-        ids = torch.as_tensor(array.astype("int64", copy=False))
+        ids = torch.as_tensor(class_ids(array))
         low, high = (int(v) for v in torch.aminmax(ids))
         if low <= self.ignore_index <= high:
             ids = ids.masked_fill(ids == self.ignore_index, IGNORE)
