@@ -13,8 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.segnet import SegNet
+from jtr_lightning.networks.single_task import SingleTask
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
+from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.regularizers.views import ViewMaker
 from tests.steps import SMALL, small_batch, small_jtr, small_module, step
@@ -26,6 +29,8 @@ REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "jtr_efficient": lambda: small_jtr(views=1, stack_scale=0.5),
     "consistency": ConsistencyRegularization,
     "mtpsl": lambda: MTPSL(**SMALL),
+    "direct_map": lambda: DirectMap(**SMALL),
+    "perceptual_map": lambda: PerceptualMap(**SMALL),
 }
 
 # Float32 sums in another order: relative to the largest gradient of all, since some layers' gradients (a bias before a
@@ -75,18 +80,24 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+def module_to_watch(name: str) -> PartialLabelModule:
+    if name == "single_task":
+        return small_module(None, network=SingleTask(SegNet(**SMALL)))
+    return small_module(REGULARIZERS[name]())
+
+
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
 def test_no_value_is_read_by_the_host(name: str) -> None:
-    module, batch = small_module(REGULARIZERS[name]()), small_batch()
+    module, batch = module_to_watch(name), small_batch()
     batch.available_on_host = batch.available  # as a batch has it that was moved to a device
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     with HostReads() as host:
         module.backward(module.training_step(batch, 0))
         optimizer.step()
     assert host.seen > 300
-    # Which pairs MTPSL has is decided in host memory, where nothing has to be waited for.
-    expected = ["nonzero"] if name == "mtpsl" else []
-    assert host.found == expected
+    # Which samples and pairs these compute is decided in host memory, where nothing has to be waited for.
+    decided_on_host = {"mtpsl": 1, "direct_map": 24, "perceptual_map": 24, "single_task": 4}
+    assert host.found == ["nonzero"] * decided_on_host.get(name, 0)
 
 
 def test_a_read_would_be_found() -> None:
@@ -101,9 +112,9 @@ def test_a_read_would_be_found() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
 def test_a_step_on_the_gpu_never_waits(name: str) -> None:
-    module, batch = small_module(REGULARIZERS[name]()).cuda(), small_batch().to("cuda")
+    module, batch = module_to_watch(name).cuda(), small_batch().to("cuda")
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     module.backward(module.training_step(batch, 0))  # libraries wait when they are first used
     optimizer.step()

@@ -180,12 +180,15 @@ class PartialLabelModule(Described, L.LightningModule):
 
         return predict(Predictor(self, size, tile, overlap, flip), image, decode)
 
-    def _run(self, image: Tensor) -> tuple[Predictions, list[Tensor]]:
-        raw, features = self.network(image)
+    def _run(self, image: Tensor, labelled: Tensor | None = None) -> tuple[Predictions, list[Tensor]]:
+        raw, features = self.network(image) if labelled is None else self.network(image, labelled)
         return {name: task.activate(raw[name]) for name, task in self.tasks.items()}, features
 
     def _run_views(self, batch: Batch, views: Sequence[View]) -> tuple[list[Predictions], list[list[Tensor]]]:
         """One forward pass for the batch and all views with a gradient, and one for all without."""
+        if self.regularizer is None and self.network.takes_labelled:
+            supervised, its_features = self._run(batch.image, batch.labelled_on_host())
+            return [supervised], [its_features]
         wanted = [True, *(view.grad for view in views)]
         images = [batch.image, *(view.batch.image for view in views)]
         predictions: list[Predictions] = [{} for _ in wanted]
