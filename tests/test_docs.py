@@ -37,6 +37,7 @@ _BLOCK = re.compile(
 )
 _TRAINING = [
     *("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu"),
+    "--trainer.check_val_every_n_epoch=1",
     *(
         "--trainer.log_every_n_steps=1",
         "--trainer.enable_progress_bar=false",

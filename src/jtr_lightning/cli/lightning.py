@@ -220,6 +220,7 @@ class CommandLine(LightningCLI):
         if not training:
             self.save_config_callback = None
         if training:
+            _expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
         if config["fast_dev_run"]:
@@ -352,6 +353,17 @@ def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
         return False
     more = [] if given in (None, True) else given if isinstance(given, list) else [given]
     return [csv_log(folder, checkpoint), *more]
+
+
+def _expect_a_validation(config: Any) -> None:
+    """Lightning would train to the end, and keep no best checkpoint."""
+    every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
+    if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
+        return
+    raise ConfigError(
+        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and no "
+        f"best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for example."
+    )
 
 
 def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
