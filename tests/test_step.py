@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise, repeat
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from jtr_lightning.batch import Batch
+from jtr_lightning.callbacks.progress import LossBar
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
@@ -80,10 +86,14 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def module_to_watch(name: str) -> PartialLabelModule:
+# Which samples and pairs these compute is decided in host memory, where nothing has to be waited for.
+DECIDED_ON_HOST = {"mtpsl": 1, "direct_map": 24, "perceptual_map": 24, "single_task": 4}
+
+
+def module_to_watch(name: str, **settings: Any) -> PartialLabelModule:
     if name == "single_task":
-        return small_module(None, network=SingleTask(SegNet(**SMALL)))
-    return small_module(REGULARIZERS[name]())
+        return small_module(None, network=SingleTask(SegNet(**SMALL)), **settings)
+    return small_module(REGULARIZERS[name](), **settings)
 
 
 @pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
@@ -95,9 +105,61 @@ def test_no_value_is_read_by_the_host(name: str) -> None:
         module.backward(module.training_step(batch, 0))
         optimizer.step()
     assert host.seen > 300
-    # Which samples and pairs these compute is decided in host memory, where nothing has to be waited for.
-    decided_on_host = {"mtpsl": 1, "direct_map": 24, "perceptual_map": 24, "single_task": 4}
-    assert host.found == ["nonzero"] * decided_on_host.get(name, 0)
+    assert host.found == ["nonzero"] * DECIDED_ON_HOST.get(name, 0)
+
+
+class Batches:
+    """A loader of the same batch again and again, which reads no values of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[Batch]:
+        return repeat(small_batch(), self.number)
+
+
+class CountedReads(L.Callback):
+    """Notes what had been read when each step ended and its metrics were taken in."""
+
+    def __init__(self, host: HostReads) -> None:
+        self.host = host
+        self.after: list[int] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        self.after.append(len(self.host.found))
+
+
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
+def test_a_trainer_reads_nothing_but_what_is_shown_and_logged(name: str, tmp_path: Path) -> None:
+    """Logger and bar both take every fourth step: in the others nothing is read, neither by us nor by Lightning."""
+    adam = partial(torch.optim.Adam, fused=True)
+    module = module_to_watch(name, optimizer=adam)
+    del module.log  # Lightning's own again
+    host = HostReads()
+    counted = CountedReads(host)
+    bar = LossBar()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=4,
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[counted, bar],
+    )
+    with host:
+        trainer.fit(module, Batches(10), Batches(1))
+    assert len(counted.after) == 10
+    reads = [host.found[one:other] for one, other in pairwise(counted.after)]
+    on_host = ["nonzero"] * DECIDED_ON_HOST.get(name, 0)
+    quiet, shown = [found for step, found in enumerate(reads) if step % 4 != 3], [reads[3], reads[7]]
+    assert quiet == [on_host] * 7
+    assert all(len(found) > len(on_host) for found in shown)
+    assert bar._loss is not None
 
 
 def test_a_read_would_be_found() -> None:

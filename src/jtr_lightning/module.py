@@ -260,7 +260,8 @@ class PartialLabelModule(Described, L.LightningModule):
         self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
     ) -> None:
         size = len(batch)
-        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        # Never with prog_bar=True, for which Lightning reads a value, and waits for a GPU, in every step: see LossBar.
+        self.log("train/loss", total.detach(), on_step=True, on_epoch=False, batch_size=size)
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)

@@ -19,6 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.progress import loss_bar
 from jtr_lightning.callbacks.report import publish
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
@@ -219,10 +220,11 @@ class CommandLine(LightningCLI):
         training = self.subcommand == "fit"
         if not training:
             self.save_config_callback = None
-        if training:
+        else:
             _expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
+            callbacks.extend(loss_bar(callbacks, config["enable_progress_bar"]))
         if config["fast_dev_run"]:
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:

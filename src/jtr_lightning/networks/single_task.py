@@ -42,7 +42,7 @@ class SingleTask(Network):
         """Those of the first task's network."""
         return cast(Network, next(iter(self.networks.values()))).feature_channels
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles each network; which samples each is given is decided outside of them."""
         for network in self.networks.values():
             network.compile(*args, **kwargs)
