@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.data.files import check_array, read_image, read_png
-from jtr_lightning.data.hdf5 import open_hdf5
+from jtr_lightning.data.hdf5 import dataset_of, open_hdf5, read_hdf5
+from jtr_lightning.data.names import Names
 from jtr_lightning.data.nyuv2_mat import BORDER_CROP, FRAME
 from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.disk import read_text
 from jtr_lightning.errors import DataError
 
 DepthOnlyLayout = Literal["auto", "h5", "sync"]
@@ -40,7 +42,7 @@ class DepthOnlySource(SampleSource):
 
     def __init__(self, root: Path, frames: Sequence[str], crop_border: bool = True) -> None:
         self.root = root
-        self.frames = list(frames)
+        self.frames = Names(frames)
         self.crop_border = crop_border
 
     def __len__(self) -> int:
@@ -51,6 +53,14 @@ class DepthOnlySource(SampleSource):
 
     def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
         return np.tile(np.array([task == "depth" for task in tasks], dtype=bool), (len(self), 1))
+
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        path = self.root / self.frames[index]
+        return path if task is None else self.depth_file(path)
+
+    def depth_file(self, path: Path) -> Path:
+        """Where the depth of a frame is, which may be the file of its image itself."""
+        return path
 
     def read_image(self, index: int) -> Array:
         return self._cropped(self.image_at(self.root / self.frames[index]))
@@ -98,6 +108,9 @@ class H5Source(DepthOnlySource):
 class SyncSource(DepthOnlySource):
     """Frames as pairs of ``rgb_<n>.jpg`` and ``sync_depth_<n>.png``."""
 
+    def depth_file(self, path: Path) -> Path:
+        return depth_of(path)
+
     def image_at(self, path: Path) -> Array:
         return read_image(path)
 
@@ -112,14 +125,7 @@ def depth_of(image: Path) -> Path:
 
 def _read_h5(path: Path, key: str) -> Array:
     with open_hdf5(path) as file:
-        if key not in file:
-            raise DataError(f"The file '{path}' should hold a dataset '{key}'; found {sorted(file)}.")
-        try:
-            return np.asarray(file[key])
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"'{key}' in the file '{path}' should be readable; found: {error}. Copy the file again."
-            ) from error
+        return read_hdf5(dataset_of(file, key))
 
 
 def find_depth_only(
@@ -167,13 +173,19 @@ def _frames(folder: Path) -> Iterator[str]:
 
 def _listed(root: Path, list_file: Path) -> list[str]:
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = read_text(list_file).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"The list of depth-only frames '{list_file}' should be readable; found: {error.strerror}."
+            f"The list of depth-only frames '{list_file}' should be readable text; found: {error}."
         ) from error
     # Paths in the list begin with a slash, which must not make them absolute; a frame without depth is called 'None'.
     rows = [line.split() for line in lines if line.strip()]
+    wrong = [number for number, row in enumerate(rows, 1) if not _is_like(row, rows[0])]
+    if wrong:
+        raise DataError(
+            f"The list '{list_file}' should have <image> <depth> <focal length> in each line, or an image alone; found "
+            f"'{' '.join(rows[wrong[0] - 1])[:100]}' in line {wrong[0]}."
+        )
     frames = [row[0].lstrip("/") for row in rows if len(row) < 2 or row[1] != "None"]
     outside = [frame for frame in frames if ".." in Path(frame).parts]
     if outside:
@@ -181,13 +193,30 @@ def _listed(root: Path, list_file: Path) -> list[str]:
             f"The list '{list_file}' should name files below '{root}'; found '{outside[0]}', which leads out of it. "
             "Remove such lines."
         )
-    missing = [frame for frame in frames if not (root / frame).is_file()]
+    missing = [frame for frame in frames if not _is_file(root / frame)]
     if missing or not frames:
         found = (
-            f"{len(missing)} of {len(frames)} not there, first '{missing[0]}'" if missing else "an empty list"
+            f"{len(missing)} of {len(frames)} not there, first '{missing[0][:100]}'"
+            if missing
+            else "an empty list"
         )
         raise DataError(
             f"The list '{list_file}' should name files below '{root}'; found {found}. Give the folder that holds the "
             "scenes."
         )
     return frames
+
+
+def _is_like(row: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether a line of a list has as many columns as the first, and a number as focal length where there is one."""
+    try:
+        return len(row) == len(first) <= 3 and all(float(cell) > 0 for cell in row[2:])
+    except ValueError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no name that a file can have, or a folder that may not be entered
+        return False
