@@ -8,11 +8,18 @@ their classes derive from one another.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from jtr_lightning.disk import read_yaml, write_text
+from jtr_lightning.errors import ConfigError
 
 PartPath = tuple[str, ...]
 
@@ -68,11 +75,39 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str, int]]:
 
 
 def _read(path: str) -> Any:
-    """A config's content; None where the parser itself will tell what is wrong with it."""
+    """A config's content; None where the parser itself will tell what is wrong with it.
+
+    Raises:
+        ConfigError: The parser would wait for ever, run out of memory, or fail with a traceback.
+    """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return read_yaml(path)
+    except (FileNotFoundError, yaml.YAMLError):
         return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return None  # the content itself, in place of a file's name
+        raise ConfigError(
+            f"The config file '{path}' should be readable YAML; found: {' '.join(str(error).split())}."
+        ) from error
+
+
+class SaveWholeConfig(SaveConfigCallback):
+    """Keeps a run's config: the whole file or none, so that a run that cannot be resumed does not look as if it could.
+
+    Args:
+        parser: Writes the config.
+        config: The config.
+        path: The file.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, path: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.path = path
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Writes it; called on the first rank alone."""
+        write_text(self.path, self.parser.dump(self.config, skip_unset=False))
 
 
 def _named_classes(tree: Any, path: PartPath = ()) -> Iterator[tuple[PartPath, str]]:

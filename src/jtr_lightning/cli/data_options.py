@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jtr_lightning.cli.configs import option
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.disk import read_object, read_yaml
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 USAGE = (
@@ -49,7 +50,7 @@ def _rooms(root: Path) -> dict[str, Any]:
     from jtr_lightning.data.rooms.writing import INFO_FILE
 
     try:
-        info = json.loads((root / INFO_FILE).read_text(encoding="utf-8"))
+        info = read_object(root / INFO_FILE)
         numbers = {f"num_{split}": info[split] for split in ("train", "val", "test")}
         return {**numbers, "size": [info["height"], info["width"]], "rooms_seed": info["seed"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -148,8 +149,8 @@ def _spelled_out(arguments: list[str]) -> list[str]:
 
 def _data_of(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The config file '{path}' should be readable YAML; found: {' '.join(str(error).split())}."
         ) from error

@@ -33,10 +33,10 @@ from jtr_lightning.callbacks.run_folder import (
 )
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import forget_replaced_classes, option
+from jtr_lightning.cli.configs import SaveWholeConfig, forget_replaced_classes, option
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
-from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
+from jtr_lightning.cli.resuming import RESUME, csv_log, restoring, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, UserError
@@ -77,7 +77,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), _mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), _mistakes_as_user_errors(), termination_as_exit_code(), restoring():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -110,6 +110,7 @@ class CommandLine(LightningCLI):
         super().__init__(
             PartialLabelModule,
             PartialLabelDataModule,
+            SaveWholeConfig,
             subclass_mode_model=True,
             subclass_mode_data=True,
             # The module has an optimizer of its own; its checkpoint describes itself.
@@ -193,6 +194,7 @@ class CommandLine(LightningCLI):
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:
             self.folder = self._run_folder()
+            self.save_config_kwargs = {"path": self.folder / CONFIG}
             if (self.folder / CONFIG).is_file():
                 self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
