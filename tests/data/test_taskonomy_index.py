@@ -85,7 +85,8 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         "point_1_view_1_domain_rgb.png.part",
         "point_01_view_1_domain_rgb.png",
         "notes.txt",
-        "point_1_view_1.png",
+        "1.png",
+        "point_1_view_1_rgb.png",
     ):
         (root / "beach" / "rgb" / name).touch()
     (root / ".hidden" / "rgb").mkdir(parents=True)
@@ -94,6 +95,21 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     index = open_tree(root)
     assert names(index) == NAMES
     assert index.domains == ["rgb"]
+
+
+def test_names_without_the_domain(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, "domains first", domains=("rgb", "normal"))
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_name(path.name.split("_domain")[0] + ".png"))
+    index = open_tree(root)
+    assert names(index) == NAMES
+    assert index.path(5, "normal") == root / "normal/beach/point_0_view_12.png"
+    assert index.path(5, "normal").is_file()
+    (root / "normal/beach/point_0_view_12_domain_normal.png").touch()
+    with pytest.raises(
+        DataError, match=r"found 'point_0_view_12\.png' and 'point_0_view_12_domain_normal\.png'"
+    ):
+        open_tree(root)
 
 
 def test_two_files_of_one_view_are_refused(tmp_path: Path) -> None:
@@ -224,11 +240,13 @@ def test_an_index_of_another_image_domain_or_a_damaged_one_is_not_taken(tmp_path
 PLANTED = {
     "a building outside": {"buildings": np.array(["../secret", "beach", "cauthron"])},
     "an unknown building": {"buildings": np.array(["nobody", "beach", "cauthron"])},
-    "a file outside": {"columns": np.array([["normal", "domain_x/../../x.png"], ["rgb", "domain_rgb.png"]])},
-    "an unknown domain": {"columns": np.array([["nothing", "domain_x.png"], ["rgb", "domain_rgb.png"]])},
+    "a file outside": {
+        "columns": np.array([["normal", "_domain_x/../../x.png"], ["rgb", "_domain_rgb.png"]])
+    },
+    "an unknown domain": {"columns": np.array([["nothing", "_domain_x.png"], ["rgb", "_domain_rgb.png"]])},
     "columns of three": {"columns": np.array([["rgb", "x", "y"]])},
     "columns of one": {"columns": np.array(["rgb", "x"])},
-    "too few columns": {"columns": np.array([["rgb", "domain_rgb.png"]])},
+    "too few columns": {"columns": np.array([["rgb", "_domain_rgb.png"]])},
     "numbers of no building": {"building": np.full(12, 3, np.int32)},
     "negative numbers": {"building": np.full(12, -1, np.int32)},
     "too few numbers": {"building": np.zeros(1, np.int32)},

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -126,6 +127,30 @@ def test_values_change_with_the_geometry() -> None:
 
 
 @settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), flip=st.sampled_from([0.0, 0.5]))
+def test_what_is_undone_is_back_in_its_place_with_its_value(seed: int, flip: float) -> None:
+    torch.manual_seed(seed)
+    tasks: dict[str, Task] = {
+        "place": DenseRegression(channels=2, high=W),
+        "flow": DenseRegression(channels=2, low=-1, high=W, signed_channels=[0]),
+        "depth": Depth(),
+        "disparity": Depth(inverse=True),
+    }
+    geometry = ViewMaker(flip=flip).draw(coordinate_batch(6)[0])
+    shown = geometry.visible(H, W)
+    share = shown.flatten(1).float().mean(1)
+    assert torch.allclose(share, geometry.zoom**-2, atol=0.1)
+    # Without the view's outermost pixels, which are repeated where it ends.
+    inner = -F.max_pool2d(F.pad(-shown.float(), (2, 2, 2, 2)), 5, stride=1) > 0
+    for task in tasks.values():
+        values = coordinates(6)[:, : task.channels] + 1
+        back = geometry.undo(geometry.apply(values, task, smooth=True), task)
+        assert float(((back - values).abs() * inner).max()) < 1e-3
+        kept = geometry.undo(geometry.apply(values, task, smooth=True), task, keep_zoom=True)
+        assert torch.allclose(kept, task.zoomed(back, geometry.zoom))
+
+
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_blanks_stay_blank_and_no_value_is_mixed(seed: int) -> None:
     torch.manual_seed(seed)
@@ -224,10 +249,10 @@ def test_autocast_does_not_move_pixels() -> None:
 
 
 def test_a_checkpoint_can_make_it_again() -> None:
-    maker = ViewMaker(scales=(1.0, 2.0), flip=0.25, photometric=Photometric(operations=1, magnitudes=3))
+    maker = ViewMaker(scales=(1.0, 2.0), flip=0.25, photometric=Photometric(operations=1, strength=3))
     again = rebuild(maker.describe())
     assert (again.scales, again.flip) == ((1.0, 2.0), 0.25)
-    assert (again.photometric.operations, again.photometric.magnitudes) == (1, 3)
+    assert (again.photometric.operations, again.photometric.strength) == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_config_that_would_stop_the_parser_is_refused_at_once(
     else:
         path.write_bytes(CONFIGS[name][0])
     expected = "a named pipe" if name == "a pipe" else CONFIGS[name][1]
-    given = [str(path)] if command == "sweep" else ["--config", str(path)]
+    given = [str(path), "--local"] if command == "sweep" else ["--config", str(path)]
     with within(60):
         assert main([*command.split(), *given]) == 1
     line = told(capsys)

@@ -62,7 +62,7 @@ class Resume(Checkpoint):
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.every_epoch = every_epoch
-        self._saved_step = 0
+        self._saved_step: int | None = None  # until the training has begun, and everything was put back
         self._asked_to_stop = False
         self._ranks: list[dict[str, Any]] = []
 
@@ -168,8 +168,10 @@ class Resume(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
+        if self._saved_step is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         # Once per step, however many batches are accumulated.
-        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.global_step != self._saved_step:
             self._saved_step = trainer.global_step
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 

@@ -17,10 +17,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
 from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError, UserError
-from jtr_lightning.module import read_checkpoint
 
 RESUME = "--resume"
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -105,7 +105,8 @@ def termination_as_exit_code() -> Iterator[None]:
         yield
     except SIGTERMException:
         print(
-            f"stopped by SIGTERM; {LAST} is written, and jtr fit {RESUME} with the run's folder goes on from it.",
+            f"stopped by SIGTERM; jtr fit {RESUME} with the run's folder goes on from its {LAST}, or begins anew where "
+            "no step was done yet.",
             file=sys.stderr,
         )
         raise SystemExit(EXIT_TERMINATED) from None

@@ -139,6 +139,12 @@ class MatSource(SampleSource):
         del index, task  # all is in one file
         return self.file.path
 
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        if task == "normals":
+            return "computed"
+        keys = {None: "images", "segmentation": "labels", "depth": self.depth_key}
+        return str(self.file.dataset(keys[task]).dtype)
+
     def read_image(self, index: int) -> Array:
         return np.ascontiguousarray(self._frame("images", index, np.uint8).transpose(2, 1, 0)[self.crop])
 
