@@ -35,11 +35,17 @@ from jtr_lightning.callbacks.run_folder import (
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
+from jtr_lightning.cli.configs import (
+    SaveWholeConfig,
+    check_names,
+    forget_replaced_classes,
+    option,
+    read_config,
+)
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
+from jtr_lightning.cli.resuming import RESUME, csv_log, restoring, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
@@ -80,7 +86,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), mistakes_as_user_errors(), termination_as_exit_code(), restoring():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -116,6 +122,7 @@ class CommandLine(LightningCLI):
             super().__init__(
                 PartialLabelModule,
                 PartialLabelDataModule,
+                SaveWholeConfig,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 # The module has an optimizer of its own; its checkpoint describes itself.
@@ -229,6 +236,7 @@ class CommandLine(LightningCLI):
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:
             self.folder = self._run_folder()
+            self.save_config_kwargs = {"path": self.folder / CONFIG}
             if (self.folder / CONFIG).is_file():
                 self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)

@@ -18,6 +18,7 @@ from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy_domains import DEPTH_SCALE, Domain, known_domains, known_pixels
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
 from jtr_lightning.data.taskonomy_splits import BuildingLists, Shares, Splits
+from jtr_lightning.disk import is_there
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.tasks import DenseTask, Task
 
@@ -281,7 +282,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
 
     def _image_labels(self, index: TreeIndex) -> dict[str, NDArray[np.float64]]:
         path = self.image_labels_file or self.root / "image_labels.csv"
-        if self.image_labels_file is None and not path.is_file():
+        if self.image_labels_file is None and not is_there(path):
             return {}
         views, values = read_image_labels(path, ("building", "point", "view"), self.tasks)
         try:
