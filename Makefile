@@ -15,9 +15,6 @@ IN_VENV := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 LOWEST := .venv-lowest
 
-# albumentations asks the package index for a newer version at import; nothing here may need a network once installed.
-export NO_ALBUMENTATIONS_UPDATE := 1
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all test-lowest lint format type-check notebooks docs docs-serve bench clean

@@ -18,7 +18,6 @@ over the rounds of each round's own ratio.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import sys
@@ -26,9 +25,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-# Read by albumentations when it is imported; this needs no network.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import cv2
 import numpy as np

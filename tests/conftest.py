@@ -4,10 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-# Read when albumentations, matplotlib, wandb and huggingface_hub are imported: before anything else here.
+# Read when matplotlib, wandb and huggingface_hub are imported: before anything else here.
 _SCRATCH = Path(tempfile.mkdtemp(prefix="jtr-tests-"))
 os.environ.update(
-    NO_ALBUMENTATIONS_UPDATE="1",
     XDG_CACHE_HOME=str(_SCRATCH / "cache"),  # where generated datasets go by default
     MPLBACKEND="Agg",
     HF_HUB_OFFLINE="1",

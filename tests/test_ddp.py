@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.data.base import Split
 from jtr_lightning.data.sampler import EpochSampler, SampleKey
+from jtr_lightning.data.source import SampleSource
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.jtr import JTR
-from tests.toy import Given, ToyDataModule, ToyNetwork
+from jtr_lightning.scenarios import BoolArray
+from tests.toy import Given, ToyDataModule, ToyNetwork, ToySource
 
 pytestmark = pytest.mark.slow
 TASKS = ["segmentation", "depth"]
@@ -51,10 +55,14 @@ class Recorder(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: PartialLabelModule) -> None:
         torch.save(module.state_dict(), self.folder / f"state_{trainer.global_rank}.pt")
+        self._write_metrics(trainer)
         if isinstance(module.regularizer, Noisy):
             torch.save(module.regularizer.draw, self.folder / f"draw_{trainer.global_rank}.pt")
 
     def on_test_end(self, trainer: L.Trainer, module: PartialLabelModule) -> None:
+        self._write_metrics(trainer)
+
+    def _write_metrics(self, trainer: L.Trainer) -> None:
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         (self.folder / f"metrics_{trainer.global_rank}.json").write_text(json.dumps(found))
 
@@ -76,20 +84,24 @@ def run(
         devices=ranks,
         strategy="ddp_fork" if ranks > 1 else "auto",
         max_epochs=1,
-        limit_val_batches=0,
+        **{"limit_val_batches": 0, **trainer_arguments},
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[Recorder(folder), *more_callbacks],
         default_root_dir=folder,
-        **trainer_arguments,
     )
     if test:
         trainer.test(module, data, verbose=False)
     else:
         trainer.fit(module, data)
     return folder
+
+
+def metrics_of(folder: Path, rank: int = 0) -> dict[str, float]:
+    found: dict[str, float] = json.loads((folder / f"metrics_{rank}.json").read_text())
+    return found
 
 
 def load(path: Path) -> Any:
@@ -154,6 +166,49 @@ def test_jtr_trains_where_no_two_ranks_have_a_task_in_common(tmp_path: Path) -> 
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
 
 
+def test_what_is_logged_of_a_task_is_of_its_own_samples_whatever_each_rank_sees(tmp_path: Path) -> None:
+    """Each rank sees one task, in a single step, so that one process can do the same with both samples at once."""
+    scenario = Given([[1, 0], [0, 1]])
+    two = SeparatedData(2, tasks=TASKS, scenario=scenario, batch_size=1)
+    one = SeparatedData(2, tasks=TASKS, scenario=scenario, batch_size=2)
+    expected = metrics_of(run(tmp_path / "one", one, 1, limit_val_batches=1.0))
+    folder = run(tmp_path / "two", two, 2, limit_val_batches=1.0, more_callbacks=[Seen(tmp_path / "two")])
+    seen = [json.loads((folder / f"seen_{rank}.json").read_text())["tasks"] for rank in (0, 1)]
+    assert seen == [["segmentation"], ["depth"]]
+    per_task = {f"train/{name}/loss" for name in TASKS}
+    assert per_task < expected.keys()
+    assert (
+        abs(expected["train/segmentation/loss"] - expected["train/depth/loss"]) > 0.1
+    )  # so they are told apart
+    for rank in (0, 1):
+        found = metrics_of(folder, rank)
+        assert found.keys() == expected.keys()
+        # The others, such as train/loss, are those of the rank's own step.
+        shared = {key for key in expected if key in per_task or key.startswith("val/")}
+        assert {k: found[k] for k in shared} == pytest.approx({k: expected[k] for k in shared}, rel=1e-5)
+
+
+class OneTaskOnDisk(ToySource):
+    """Even samples have a label of the first task, odd ones of the second, and none of any other."""
+
+    def on_disk(self, tasks: Sequence[str]) -> BoolArray:
+        return np.arange(self.number)[:, None] % 2 == np.arange(len(tasks))
+
+
+class SparseData(SeparatedData):
+    def source(self, split: Split) -> SampleSource:
+        return OneTaskOnDisk(self.number)
+
+
+def test_metrics_of_ranks_with_labels_of_different_tasks_are_those_of_one_rank(tmp_path: Path) -> None:
+    tasks = [*TASKS, "normals"]
+    expected = metrics_of(run(tmp_path / "one", SparseData(6, tasks=tasks, batch_size=2), 1, test=True))
+    folder = run(tmp_path / "two", SparseData(6, tasks=tasks, batch_size=2), 2, test=True)
+    assert {key.split("/")[1] for key in expected} == {*TASKS, "score"}
+    for rank in (0, 1):
+        assert metrics_of(folder, rank) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> None:
     scenario = Given([[1, 0], [1, 0], [0, 1], [1, 1]])
     two = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=2)
@@ -168,13 +223,12 @@ def test_the_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> None:
 
 def test_metrics_of_an_odd_number_of_samples_are_those_of_one_rank(tmp_path: Path) -> None:
     data = ToyDataModule(7, tasks=TASKS, batch_size=2)
-    expected = json.loads((run(tmp_path / "one", data, 1, test=True) / "metrics_0.json").read_text())
+    expected = metrics_of(run(tmp_path / "one", data, 1, test=True))
     data = ToyDataModule(7, tasks=TASKS, batch_size=2)
     folder = run(tmp_path / "two", data, 2, test=True)
     assert "test/segmentation/miou" in expected
     for rank in (0, 1):
-        found = json.loads((folder / f"metrics_{rank}.json").read_text())
-        assert found == pytest.approx(expected, rel=1e-6)
+        assert metrics_of(folder, rank) == pytest.approx(expected, rel=1e-6)
 
 
 def test_accumulated_batches_give_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from jtr_lightning.described import Described, rebuild
+from jtr_lightning.described import Described, differences, rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Depth, Segmentation
 
@@ -32,6 +32,20 @@ def test_tasks_come_back_equal() -> None:
     task = rebuild(Segmentation(["wall", "floor"], ignore_index=9).describe())
     assert (task.class_names, task.ignore_index) == (["wall", "floor"], 9)
     assert rebuild(Depth(mean=1.5).describe()).mean == 1.5
+
+
+def test_what_differs_between_a_description_and_a_part() -> None:
+    part = Part(2)
+    assert differences(Part(size=2, names=("a",)).describe(), part) is None
+    assert differences(Part(3).describe(), part) == ("Part(size=3)", "Part(size=2)")
+    assert differences(Part(2, names=("b",)).describe(), part) == ("Part(names=['b'])", "Part(names=['a'])")
+    assert differences(Segmentation(2).describe(), part) == ("Segmentation", "Part")
+    # An argument handed on by **kwargs has the default of the base.
+    assert differences(Whole({}, size=5, names=("a",)).describe(), Whole({}, secret=1, size=5)) is None
+    assert differences({"class_path": "other.Part", "init_args": {}}, part) == (
+        "other.Part",
+        f"{__name__}.Part",
+    )
 
 
 def test_an_argument_without_a_plain_form_is_refused() -> None:

@@ -12,12 +12,13 @@ from torch import Tensor
 from jtr_lightning.balancing import FixedWeights
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch, join
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.scenarios import OneLabel
-from jtr_lightning.tasks import Depth
+from jtr_lightning.tasks import DenseRegression, Depth
 from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
 
 LR = 0.05
@@ -231,8 +232,9 @@ def test_the_default_is_adam_and_a_callable_replaces_it() -> None:
         optimizer=lambda groups: torch.optim.SGD(groups, lr=LR),
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 7),
     ).configure_optimizers()
-    assert isinstance(chosen["optimizer"], torch.optim.SGD)
-    assert chosen["lr_scheduler"].step_size == 7
+    (optimizer,), (schedule,) = chosen
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert schedule.step_size == 7
 
 
 def test_every_parameter_is_optimized_once() -> None:
@@ -297,6 +299,46 @@ def test_the_trainer_refuses_other_tasks_and_other_networks(
         trainer(tmp_path).test(wider, data(), ckpt_path=path, weights_only=True)
     with pytest.raises(ConfigError, match=r"'regularizer.scale' it has \[\], the model no such weight"):
         trainer(tmp_path).test(model(), data(), ckpt_path=path, weights_only=True)
+
+
+def test_the_trainer_refuses_a_task_of_another_kind_or_with_other_arguments(
+    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
+) -> None:
+    path, _ = checkpoint
+    for edges, told in {
+        Depth(): "its 'edges' is DenseRegression, the model's Depth",
+        DenseRegression(
+            high=2.0
+        ): r"its 'edges' is DenseRegression\(high=1.0\), the model's DenseRegression\(high=2.0\)",
+    }.items():
+        other = PartialLabelModule({**tiny_tasks(), "edges": edges}, ToyNetwork(), Agreement())
+        with pytest.raises(ConfigError, match=told):
+            trainer(tmp_path).test(other, data(), ckpt_path=path, weights_only=True)
+    spelled_out = {**tiny_tasks(), "edges": DenseRegression(1, 0.0, 1.0, signed_channels=[])}
+    same = PartialLabelModule(spelled_out, ToyNetwork(), Agreement())
+    assert trainer(tmp_path).test(same, data(), ckpt_path=path, weights_only=True, verbose=False)
+
+
+def test_the_order_of_the_tasks_matters_to_a_training_that_goes_on_and_to_nothing_else(
+    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
+) -> None:
+    path, _ = checkpoint
+    names = list(tiny_tasks())[::-1]
+
+    def reversed_model() -> PartialLabelModule:
+        return PartialLabelModule({n: tiny_tasks()[n] for n in names}, ToyNetwork(), Agreement())
+
+    with pytest.raises(
+        ConfigError, match=r"in the order of the checkpoint, \['segmentation'.*found \['pitch'"
+    ):
+        trainer(tmp_path / "on", max_epochs=2).fit(
+            reversed_model(), data(tasks=names), ckpt_path=path, weights_only=True
+        )
+    tested = [
+        trainer(tmp_path).test(module, data(tasks=order), ckpt_path=path, weights_only=True, verbose=False)[0]
+        for module, order in ((model(regularizer=Agreement()), names[::-1]), (reversed_model(), names))
+    ]
+    assert tested[0] == pytest.approx(tested[1], rel=1e-6)
 
 
 def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:

@@ -95,6 +95,50 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
+def differences(description: Mapping[str, Any], part: Described) -> tuple[str, str] | None:
+    """Whether a description would make a part again.
+
+    Args:
+        description: What ``Described.describe`` returned.
+        part: What it is compared with.
+
+    Returns:
+        The described class and the part's, such as ``('Depth(mean=1)', 'Depth(mean=2)')``, with the arguments that
+        differ; None where they are alike. An argument that was left out counts as its default.
+    """
+    found = part.describe()
+    paths = description["class_path"], found["class_path"]
+    if paths[0] != paths[1]:
+        first, second = (path.rpartition(".")[2] for path in paths)
+        return (first, second) if first != second else paths
+    defaults = _defaults(type(part))
+    there, here = ({**defaults, **side["init_args"]} for side in (description, found))
+    missing = object()
+    names = [name for name in {**there, **here} if there.get(name, missing) != here.get(name, missing)]
+    if not names:
+        return None
+    first, second = (
+        f"{type(part).__name__}({', '.join(f'{name}={side[name]!r}' for name in names if name in side)})"
+        for side in (there, here)
+    )
+    return first, second
+
+
+def _defaults(cls: type[Described]) -> dict[str, Any]:
+    """The plain defaults of a class's arguments, with those of the bases that it hands ``**kwargs`` on to."""
+    defaults: dict[str, Any] = {}
+    for owner in cls.__mro__:
+        if "__init__" not in owner.__dict__:
+            continue
+        parameters = inspect.signature(owner.__dict__["__init__"]).parameters.values()
+        for parameter in parameters:
+            if parameter.default is not parameter.empty and parameter.name not in cls.not_described:
+                defaults.setdefault(parameter.name, _plain(parameter.default, parameter.name))
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return defaults
+
+
 def rebuild(description: Any) -> Any:
     """Makes again what ``Described.describe`` told.
 

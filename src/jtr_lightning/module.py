@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -17,20 +18,24 @@ from torch.optim.lr_scheduler import LRScheduler
 from jtr_lightning.balancing import Balancing, FixedWeights
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
+from jtr_lightning.checkpoint import (
+    DESCRIPTION,
+    IMAGE_SIZE,
+    check_tasks,
+    check_weights,
+    image_size,
+    read_checkpoint,
+)
 from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskMeans
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.schedules import GroupSteps
 from jtr_lightning.tasks import Task
 
 if TYPE_CHECKING:
     from jtr_lightning.prediction import ImageLike
-
-DESCRIPTION = "jtr_lightning"
-"""The checkpoint's key of the plain description from which ``load_from_checkpoint`` rebuilds the module."""
-IMAGE_SIZE = "jtr_lightning_image_size"
-"""The checkpoint's key of the height and width that images were resized to in training, or None."""
 
 Predictions = dict[str, Tensor]
 
@@ -60,7 +65,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
     Logged: ``train/loss``, ``train/supervised``, ``train/<term>`` of the regularizer, ``train/<task>/loss``; for
     ``val`` and ``test``: ``<stage>/<task>/<metric>``, ``<stage>/score`` (``evaluation.score``; monitor it) and, with a
-    baseline that knows every task, ``<stage>/delta`` in percent.
+    baseline that knows every task, ``<stage>/delta`` in percent; ``val/<name>`` of what the regularizer diagnoses.
 
     Args:
         tasks: Task name to task, the same as the data's.
@@ -214,6 +219,10 @@ class PartialLabelModule(Described, L.LightningModule):
     def on_train_start(self) -> None:
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        # A loader of one's own may not tell.
+        available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
+        if self.regularizer is not None and available is not None:
+            self.regularizer.start_training(torch.as_tensor(available))
 
     @property
     def progress(self) -> float:
@@ -267,7 +276,12 @@ class PartialLabelModule(Described, L.LightningModule):
     # Validation and test
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation("val").update(self(batch.image), batch)
+        predictions = self(batch.image)
+        self._evaluation("val").update(predictions, batch)
+        if batch_idx == 0 and self.regularizer is not None:
+            for name, value in self.regularizer.diagnose(predictions, batch).items():
+                # Rank 0's alone: a rank without a sample would leave the others waiting for its share of a mean.
+                self.log(f"val/{name}", value, batch_size=len(batch), sync_dist=True, rank_zero_only=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation("test").update(self(batch.image), batch)
@@ -301,25 +315,23 @@ class PartialLabelModule(Described, L.LightningModule):
             groups.append({"params": balancing})
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
+        steps = {number: group.pop("steps") for number, group in enumerate(groups) if "steps" in group}
         optimizer = torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
+        schedules = [] if self.lr_scheduler is None else [self.lr_scheduler(optimizer)]
+        if steps:
+            schedules.append(GroupSteps(optimizer, rates, steps))
+        return ([optimizer], schedules) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()
         checkpoint[IMAGE_SIZE] = None if self.image_size is None else list(self.image_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get(DESCRIPTION, {}).get("init_args", {}).get("tasks")
-        if saved is not None and set(saved) != set(self.tasks):
-            raise ConfigError(
-                f"The checkpoint should be of the same tasks as the model; it has {sorted(saved)}, the model "
-                f"{sorted(self.tasks)}. Give the model the checkpoint's tasks (--data.tasks), or another checkpoint."
-            )
-        self.image_size = _image_size(checkpoint)
+        check_tasks(checkpoint, self.tasks, in_order=self.trainer.state.fn == TrainerFn.FITTING)
+        self.image_size = image_size(checkpoint)
         if self.strict_loading:
-            _check_weights(checkpoint["state_dict"], self.state_dict())
+            check_weights(checkpoint, self.state_dict())
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -352,52 +364,5 @@ class PartialLabelModule(Described, L.LightningModule):
                 f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."
             )
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
-        module.image_size = _image_size(checkpoint)
+        module.image_size = image_size(checkpoint)
         return module.eval()
-
-
-def _check_weights(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuses a checkpoint of another network, naming the first weight that differs."""
-    for name in (*wanted, *saved):
-        there, here = (
-            list(part[name].shape) if name in part else "no such weight" for part in (saved, wanted)
-        )
-        if there != here:
-            raise ConfigError(
-                f"The checkpoint should be of the same network and regularizer as the model; for '{name}' it has "
-                f"{there}, the model {here}. Give the model the arguments that the checkpoint was trained with."
-            )
-
-
-def _image_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
-    size = checkpoint.get(IMAGE_SIZE)
-    return None if size is None else (int(size[0]), int(size[1]))
-
-
-def read_checkpoint(path: str | Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
-    """Reads a checkpoint of this library without running code from it.
-
-    Args:
-        path: The file.
-        map_location: Where to put its tensors; the CPU by default.
-
-    Returns:
-        Lightning's checkpoint with our description under ``DESCRIPTION``.
-
-    Raises:
-        ConfigError: No such file, unreadable, or not written by this library.
-    """
-    if not Path(path).is_file():
-        raise ConfigError(f"The checkpoint should be a file; found none at '{path}'.")
-    try:
-        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except Exception as error:  # an unpickler may raise anything about half a file
-        raise ConfigError(
-            f"The file '{path}' should be a checkpoint of plain tensors and values; it could not be read "
-            f"({type(error).__name__}). It is damaged, or holds objects, which are never unpickled."
-        ) from error
-    if not isinstance(checkpoint, dict) or DESCRIPTION not in checkpoint:
-        raise ConfigError(
-            f"The file '{path}' should be a checkpoint written by jtr-lightning; found other content."
-        )
-    return checkpoint

@@ -101,6 +101,28 @@ def test_legends_have_the_colours_of_the_classes(picture: Image.Image) -> None:
         assert (below == colour).all(-1).sum() >= module.SWATCH**2
 
 
+@pytest.mark.parametrize(
+    ("task", "target", "name"),
+    [
+        (TASKS["normals"], [0.0, -1.0, 0.0], "-y"),  # a floor, where y points down
+        (
+            TASKS["normals"],
+            [0.0, 0.0, -1.0],
+            "-z",
+        ),  # a wall that faces the camera, where z points into the scene
+        (TASKS["normals"], [-1.0, 0.0, 0.0], "-x (left)"),
+        (TASKS["normals"], [0.0, 1.0, 0.0], "+y"),
+        (TASKS["depth"], [0.0], "0 m or less"),
+        (TASKS["depth"], [-3.0], "0 m or less"),
+    ],
+)
+def test_a_colour_that_a_prediction_may_have_is_in_the_legend(
+    task: Task, target: list[float], name: str
+) -> None:
+    drawn = task.render(torch.tensor(target).view(1, -1, 1, 1)).flatten().tolist()
+    assert [int(c) for c in task.legend().colours[name]] == drawn
+
+
 def test_image_level_tasks_and_names_need_no_pixels_of_their_own() -> None:
     room: dict[str, Task] = {"room": Classification(["kitchen", "office"])}
     both = batch([[1], [0]])

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from jtr_lightning.callbacks.run_folder import RunFolder, add_metrics, new_run_folder, run_of_checkpoint
+from jtr_lightning.callbacks.run_folder import (
+    RunFolder,
+    add_metrics,
+    new_run_folder,
+    remove_unused,
+    run_of_checkpoint,
+)
 
 
 def test_runs_are_numbered_after_the_last(tmp_path: Path) -> None:
@@ -23,6 +29,17 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> No
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: new_run_folder(tmp_path, "jtr"), range(24)))
     assert len(set(folders)) == 24
+
+
+def test_a_folder_is_removed_only_while_nothing_is_in_it(tmp_path: Path) -> None:
+    first, second = (new_run_folder(tmp_path, "jtr") for _ in range(2))
+    (first / "config.yaml").touch()
+    remove_unused(first)
+    remove_unused(second)
+    assert [path.name for path in (tmp_path / "jtr").iterdir()] == ["0"]
+    assert (first / "config.yaml").is_file()
+    remove_unused(new_run_folder(tmp_path, "other"))
+    assert [path.name for path in tmp_path.iterdir()] == ["jtr"]
 
 
 def test_the_run_of_a_checkpoint_is_known_by_its_config(tmp_path: Path) -> None:

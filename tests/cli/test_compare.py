@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from jtr_lightning.cli.compare import duration, split_overrides
+from jtr_lightning.cli.compare import split_overrides
 from jtr_lightning.cli.main import main
+from jtr_lightning.cli.run_display import duration
+from jtr_lightning.comparison.commit import current_commit, short
 from jtr_lightning.comparison.results import LOG, write_result
 from jtr_lightning.errors import ConfigError
 from tests.comparison.parts import fake_result, write_config
@@ -65,10 +69,8 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_a_typo_in_an_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leave:
-        main(["compare", "a.yaml", "--seed", "0"])
-    assert leave.value.code == 2
-    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+    assert main(["compare", "a.yaml", "--seed", "0"]) == 1
+    assert "jtr compare has no option '--seed'; did you mean '--seeds'" in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(
@@ -115,6 +117,94 @@ def test_results_of_what_is_finished(
     assert "| jtr | 0.5 | 1.25 |" in text
     assert f"jtr compare {configs[0]} {configs[1]} --seeds 0" in text
     assert not (out / "results.png").exists()
+
+
+def test_finished_runs_of_other_code_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    config = str(write_config(tmp_path / "jtr.yaml"))
+    out = tmp_path / "out"
+    arguments = [config, "--seeds", "0", "1", "--out", str(out)]
+    for (_, name), commit in zip(plan(arguments, capsys), ("a" * 40, current_commit()), strict=True):
+        (out / "runs" / name).mkdir(parents=True)
+        write_result(out / "runs" / name, fake_result({"seg": 0.5, "depth": 1.25}, commit=commit))
+    assert main(["compare", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 runs, 2 of them finished."
+    assert lines[1] == (
+        f"1 of the finished runs are of other code (aaaaaaaaaa) than this ({short(current_commit())}) and are not "
+        f"repeated; remove their folders in {out / 'runs'} to train them again."
+    )
+    assert lines[2].startswith("Results are in")
+    configs = [yaml.safe_load(path.read_text()) for path in (out / "configs").iterdir()]
+    assert sorted(each["seed_everything"] for each in configs) == [0, 1]
+
+
+def test_a_search_and_what_it_has_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    config = str(write_config(tmp_path / "jtr.yaml"))
+    search = tmp_path / "search.yaml"
+    search.write_text("jtr: {data.batch_size: [2, 3], data.on_error: [raise, skip]}")
+    out = tmp_path / "out"
+    arguments = [config, "--search", str(search), "--out", str(out)]
+    trials = plan(arguments, capsys)
+    assert len(trials) == 4
+    assert all(name.startswith("jtr-onelabel-100-") for _, name in trials)
+    for number, (_, name) in enumerate(trials):
+        if number != 3:
+            (out / "trials" / name).mkdir(parents=True)
+            result = fake_result({}, metrics={"val/score": float(number)})
+            write_result(out / "trials" / name, result)
+    assert main(["compare", *arguments, "--results-only"]) == 0
+    assert "Nothing is chosen yet" in capsys.readouterr().out
+    assert (out / "search.md").read_text().count("not finished") == 1
+    (out / "trials" / name).mkdir(parents=True)
+    write_result(out / "trials" / name, result)
+    assert main(["compare", *arguments, "--results-only"]) == 0
+    assert f"Chosen: {out / 'chosen.yaml'}, for jtr compare --chosen" in capsys.readouterr().out
+    with (out / "search.csv").open(newline="") as file:
+        assert [float(row["val/score"]) for row in csv.DictReader(file)] == [0.0, 1.0, 2.0, 2.0]
+
+    compared = [config, "--chosen", str(out / "chosen.yaml"), "--out", str(out)]
+    assert main(["compare", *compared, "--seeds", "99", "100"]) == 1
+    assert "--seeds should have none of the search's; found 100" in capsys.readouterr().err
+    assert main(["compare", *compared, "--results-only"]) == 0
+    text = (out / "results.md").read_text()
+    assert "* Search: 4 trials of each method on onelabel with seed 100" in text
+    assert "| jtr | `data.batch_size=3`, `data.on_error=raise` | 2 | 0 |" in text
+    configs = [yaml.safe_load(path.read_text()) for path in (out / "configs").iterdir()]
+    assert {each["data"]["init_args"]["batch_size"] for each in configs} == {3}
+    assert sorted(each["seed_everything"] for each in configs) == [0, 1, 2]
+
+
+def test_a_search_has_one_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_config(tmp_path / "jtr.yaml"))
+    two = ["--scenarios", "onelabel", "halflabels"]
+    assert main(["compare", config, "--search", "s.yaml", *two]) == 1
+    assert "A search should have one scenario; found onelabel, halflabels." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_search_trains_without_a_test_and_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(tmp_path / "jtr.yaml", epochs=1))
+    search = tmp_path / "search.yaml"
+    search.write_text("jtr: {data.batch_size: [2, 3], data.number: [6, 0]}")  # without a sample it fails
+    out = tmp_path / "out"
+    arguments = ["compare", config, "--search", str(search), "--jobs", "2", "--out", str(out)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "finished: jtr, onelabel, seed 100, batch_size=2, number=6" in printed
+    assert printed.count("FAILED") == 2
+    chosen = yaml.safe_load((out / "chosen.yaml").read_text())
+    assert chosen["methods"]["jtr"]["options"]["data.number"] == 6
+    assert chosen["methods"]["jtr"]["failed"] == 2
+    results = [json.loads(path.read_text()) for path in out.glob("trials/*/result.json")]
+    assert [any(key.startswith("test/") for key in each["metrics"]) for each in results] == [False, False]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "4 runs, 2 of them finished." in printed
+    assert "number=6" not in printed
 
 
 @pytest.mark.slow

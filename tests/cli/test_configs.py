@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jtr_lightning.cli.configs import forget_replaced_classes, option
+from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
+from jtr_lightning.errors import ConfigError
 
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.5, "weight_decay": 0.2}}
 
@@ -65,11 +66,43 @@ def test_what_stands_before_a_config_is_replaced_by_it_not_the_other_way(tmp_pat
     assert forget_replaced_classes(arguments) == arguments
 
 
-def test_unreadable_configs_are_left_to_the_parser(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"model: {}\ndata: [1\nb: 2", r"should be YAML; found in line 3, column 2: .*expected ',' or '\]'"),
+        (
+            b"model: !!python/object:os.system {}",
+            "should be YAML; found in line 1, column 8: could not determine",
+        ),
+        (b"\xff\xfe", "should be readable text; found: .*can't decode byte 0xff"),
+        (b"- model", r"should have names with values, such as `data: ...`; found \['model'\]"),
+        (b"model", "should have names with values, such as `data: ...`; found 'model'"),
+    ],
+)
+def test_what_is_wrong_with_a_config_file_is_told_with_its_name(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text("model: [")
-    arguments = ["fit", "--config", str(broken), "--config", "nowhere.yaml", "--model.optimizer", "SGD"]
-    assert forget_replaced_classes(arguments) == arguments
+    broken.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"The config file '.*broken\.yaml' {told}"):
+        read_config(broken)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        forget_replaced_classes(["fit", "--config", str(broken)])
+
+
+def test_a_config_file_may_be_empty_or_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    assert read_config(tmp_path / "empty.yaml") == {}
+    with pytest.raises(ConfigError, match=r"The config should be a file; found none at '.*none\.yaml'"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_an_unknown_part_of_a_config_file_is_compared_with_those_that_are() -> None:
+    check_names("a.yaml", {"data": {}, "trainer.max_epochs": 3}, {"data", "trainer"}, "jtr fit")
+    with pytest.raises(
+        ConfigError, match=r"'a\.yaml' has `dta`, which jtr fit does not take; did you mean 'data'"
+    ):
+        check_names("a.yaml", {"dta": {}}, {"data", "trainer"}, "jtr fit")
 
 
 def test_option_finds_both_spellings_in_order() -> None:

@@ -3,6 +3,10 @@
 import csv
 import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from jtr_lightning.cli import data_make
 from jtr_lightning.cli.data_options import DATASETS
 from jtr_lightning.cli.main import main
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
@@ -78,14 +83,37 @@ class TestMake:
         assert main(command) == 1
         assert "seed 0 instead of 1" in capsys.readouterr().err
 
+    def test_what_is_printed_can_be_typed(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = make(tmp_path / "a folder" / "my rooms", "taskonomy")
+        assert [path.name for path in folder.parent.iterdir()] == ["my rooms"]
+        told = re.search(r"Look at it with `(.+)`", capsys.readouterr().out)
+        assert told is not None
+        command, *arguments = shlex.split(told.group(1))
+        assert arguments == ["data", "check", str(folder), "--dataset", "rooms"]
+        assert shutil.which(command) is not None
+
+    def test_every_layout_has_a_next_step_and_help_imports_no_torch(self) -> None:
+        assert set(data_make._NEXT) == set(LAYOUTS)
+        code = (
+            "import sys; from jtr_lightning.cli.main import main\n"
+            "try: main(['data', 'make', '--help'])\n"
+            "except SystemExit as leave: print(leave.code, sorted({'torch', 'lightning', 'cv2'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "--num_val" in done.stdout
+        assert done.stdout.splitlines()[-1] == "0 []"
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["rooms"], "should be given out"),
+            (["rooms"], "error: The following arguments are required: --out; see 'jtr data make --help'"),
+            ([], "are required: what, --out"),
             (["house", "--out", "x"], "'rooms'; found 'house'"),
             (["rooms", "--out", "x", "--layout", "nyu"], "did you mean 'nyuv2'"),
-            (["rooms", "--out", "x", "--num", "-1"], "`train` of Rooms should be from 0"),
-            (["rooms", "--out", "x", "--numm", "3"], "did you mean 'num'"),
+            (["rooms", "--out", "x", "--num", "-3"], "Option --num should be at least 0; found -3"),
+            (["rooms", "--out", "x", "--workers", "0"], "Option --workers should be at least 1; found 0"),
+            (["rooms", "--out", "x", "--num_v", "3"], "no option '--num_v'; did you mean"),
+            (["rooms", "--out", "x", "--numm", "3"], "did you mean '--num'"),
         ],
     )
     def test_mistakes(
@@ -111,10 +139,14 @@ class TestCheck:
         assert re.search(r"Wrong: Sample '2', task 'segmentation'.*55", printed)
         assert "2 problems found." in printed
         assert re.search(r"depth +3 +3 +24x32x1 \(3\) +float32", printed)
+        assert re.search(r"image +4 +24x32x3 \(4\) +float32", printed)
+        assert re.search(r"segmentation +4 +3 +24x32 \(3\) +float32", printed)
+        assert "has 4 images; the published split has 795." in printed
         assert re.search(r"^ *1 +yes +- +yes", printed, re.MULTILINE)  # the sample without a depth
         assert "The same samples as val." in printed
         with Image.open(sheet) as picture:
-            assert picture.size == (8 + 4 * 208, 26 + 4 * (150 + 26))
+            assert picture.width == 8 + 4 * 208
+            assert picture.height > 26 + (4 + 2) * (150 + 26)  # rows of training and validation, and legends
 
     def test_values_are_printed_for_the_coding(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert check(nyu, "--dataset", "nyuv2", "--splits", "train") == 0
@@ -170,7 +202,7 @@ class TestCheck:
             (["{root}", "--dataset", "nyuv2", "--data.scenario", "OneLable"], "did you mean 'OneLabel'"),
             (["{root}", "--dataset", "nyuv2", "--data.classes", "40"], "for 40 classes"),
             (["--config", "{root}/rooms.json"], "should say which `data`"),
-            (["--config", "{root}/none.yaml"], "should be readable YAML"),
+            (["--config", "{root}/none.yaml"], "The config should be a file; found none at"),
         ],
     )
     def test_mistakes(
@@ -204,7 +236,12 @@ class TestCheck:
         assert code == 0, printed
         assert "train: 5 samples" in printed
         with Image.open(sheet) as picture:
-            assert picture.size == (8 + 7 * 208, 26 + 5 * (200 + 26))
+            assert picture.width == 8 + 7 * 208
+            assert picture.height > 26 + 4 * (200 + 26)
+        # Read at the scale of other files, 16 times off.
+        options = ("--data.tasks", tasks, "--data.train_buildings", "[hm3d_mini]")
+        assert check(root, "--dataset", "taskonomy", *options, "--splits", "train") == 1
+        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in capsys.readouterr().out
 
 
 def split(*arguments: Any) -> int:

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from jtr_lightning.cli import demo
+from jtr_lightning.cli.console import program
 from jtr_lightning.cli.main import main
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.scenarios import OneLabel
@@ -52,6 +53,8 @@ def test_it_trains_tests_and_draws(config: Path, capsys: pytest.CaptureFixture[s
     assert f"trained likewise without JTR: {kept['test/delta']:+.1f} %" in told
     assert "supervised MTL" in told
     assert "Data: 6 training samples, labelled (OneLabel): segmentation 2, depth 2, normals 2" in told
+    best = run / "checkpoints" / "best.ckpt"
+    assert f"never seen ({program()} test --ckpt_path {best})" in told
     assert f"Picture of labels and predictions: {run / 'panels.png'}" in told
     assert np.asarray(Image.open(run / "panels.png")).std() > 10
 

@@ -281,7 +281,23 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "wrong type": ([*BASE, "--trainer.max_epochs", "many"], "`trainer.max_epochs` should be int or null"),
         "no data": (["--model.network", "ToyNetwork"], "should be given data; give --data"),
         "no network": (["--data", "TinyData"], "PartialLabelModule should be given network"),
-        "no such config": (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        "no such config": (
+            ["--config", "nowhere.yaml"],
+            "The config should be a file; found none at 'nowhere.yaml'",
+        ),
+        "part of a config": (
+            ["--config", "typo.yaml"],
+            "The config file 'typo.yaml' has `dta`, which jtr fit does not take; did you mean 'data'?",
+        ),
+        "abbreviation": ([*BASE, "--trainer.max_epoch", "4"], "no option 'trainer.max_epoch'; did you mean"),
+        "size of one number": (
+            [*BASE, "--data.size", "64"],
+            "should be a height and a width (such as [64, 80])",
+        ),
+        "tasks on the model": (
+            [*BASE, "--model.tasks={x: Depth}"],
+            "The tasks should be given on the data alone",
+        ),
         "trainer": ([*BASE, "--trainer.devices", "-7"], "`devices` selected with"),
     }
 
@@ -289,6 +305,7 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
 @pytest.mark.parametrize("which", mistakes())
 def test_a_mistake_is_told_in_one_line(which: str, capfd: pytest.CaptureFixture[str]) -> None:
     arguments, told = mistakes()[which]
+    Path("typo.yaml").write_text("dta: TinyData")
     assert main(["fit", *arguments]) in (1, 2)
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -297,10 +314,37 @@ def test_a_mistake_is_told_in_one_line(which: str, capfd: pytest.CaptureFixture[
     assert "Subtypes" not in lines[0]
 
 
+@pytest.mark.parametrize("which", ["empty split", "sizes differ", "trainer", "class id"])
+def test_a_start_that_fails_leaves_no_empty_folder(which: str) -> None:
+    assert main(["fit", *mistakes()[which][0], "--name", "mine"]) == 1
+    left = list(Path("runs").rglob("*"))
+    # What has begun to train keeps what it wrote.
+    assert not left or Path("runs/mine/0/config.yaml") in left
+    assert bool(left) == (which in ("sizes differ", "class id"))
+
+
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
-def test_a_trained_model_must_be_given(subcommand: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([subcommand, *BASE]) == 1
+@pytest.mark.parametrize("options", [[], BASE])
+def test_a_trained_model_must_be_given(
+    subcommand: str, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([subcommand, *options]) == 1
     assert f"jtr {subcommand} should be given a trained model" in capfd.readouterr().err
+
+
+def test_a_config_may_name_the_checkpoint(trained: CommandLine) -> None:
+    assert trained.folder is not None
+    tree = yaml.safe_load((trained.folder / "config.yaml").read_text())
+    Path("with_checkpoint.yaml").write_text(yaml.safe_dump({**tree, "ckpt_path": best(trained)}))
+    assert command_line(["test", "--config", "with_checkpoint.yaml"]).metrics
+
+
+def test_tasks_on_the_model_are_refused_in_a_config_too(capfd: pytest.CaptureFixture[str]) -> None:
+    tree = {"model": {"init_args": {"tasks": {"x": "Depth"}}}}
+    Path("mine.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["fit", *BASE, "--config", "mine.yaml"]) == 1
+    assert "found tasks in `model.init_args.tasks`" in capfd.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_a_checkpoint_must_be_one_of_ours(capfd: pytest.CaptureFixture[str]) -> None:
@@ -311,8 +355,9 @@ def test_a_checkpoint_must_be_one_of_ours(capfd: pytest.CaptureFixture[str]) -> 
         "other.ckpt": "written by jtr-lightning",
         "broken.ckpt": "could not be read",
     }.items():
-        assert main(["test", *BASE, "--ckpt_path", name]) == 1
-        assert told in capfd.readouterr().err
+        for options in (BASE, []):
+            assert main(["test", *options, "--ckpt_path", name]) == 1
+            assert told in capfd.readouterr().err
 
 
 def test_a_checkpoint_must_be_of_the_same_tasks(
@@ -329,7 +374,17 @@ def test_a_checkpoint_must_be_of_the_same_classes(capfd: pytest.CaptureFixture[s
     assert main(["test", *BASE, three.replace("3", "4"), "--ckpt_path", best(done)]) == 1
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
-    assert "for 'network.heads.segmentation.weight' it has [3, 8, 1, 1], the model [4, 8, 1, 1]" in error
+    assert "its 'segmentation' is Segmentation(classes=3), the model's Segmentation(classes=4)" in error
+
+
+def test_a_training_goes_on_with_its_tasks_in_their_order(capfd: pytest.CaptureFixture[str]) -> None:
+    done = command_line(
+        ["fit", *BASE, "--data.tasks=[segmentation,depth]", "--model.regularizer", "Agreement"]
+    )
+    assert main(["fit", "--data.tasks=[depth,segmentation]", "--ckpt_path", best(done)]) == 1
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: A training should go on with its tasks in the order of the checkpoint")
+    assert "['segmentation', 'depth']" in error
 
 
 # The process as a whole

@@ -81,6 +81,18 @@ def model(**init_args: Any) -> dict[str, Any]:
             "ToyNetwork has no parameter 'widht'; did you mean 'width'?",
         ),
         ({"data": data(seed="x")}, "Parameter `data.seed` should be int; found x."),
+        *(
+            (
+                {"data": data(size=size)},
+                f"Parameter `data.size` should be a height and a width (such as [64, 80]) or null; found {found}.",
+            )
+            for size, found in (([64], "[64]"), (64, "64"), ([64, "a"], "[64, 'a']"))
+        ),
+        ({"data": data(on_error="x")}, "Parameter `data.on_error` should be 'raise' or 'skip'; found x."),
+        (
+            {"data": data(tasks=3)},
+            "Parameter `data.tasks` should be list[str] or dict[str, Task] or null; found 3.",
+        ),
         (
             {"data": data(tasks={"a": {"class_path": "Depth", "init_args": {"std": "big"}}})},
             "Parameter `data.tasks.std` should be float; found big.",
@@ -105,6 +117,15 @@ def test_an_unknown_option_is_compared_with_those_that_are() -> None:
     assert sentence("unrecognized arguments: --data.rot=3", options).endswith(
         "'data.rot'; did you mean 'data.root'?"
     )
+
+
+def test_types_within_types_are_told_apart() -> None:
+    types = "dict[str, tuple[int, int]], typing.Literal['a', 'b'], <class 'NoneType'>"
+    told = sentence(
+        f"Parser key \"x\":\n  Does not validate\n  Subtypes: [{types}]\n  Errors:\n    - Expected a <class 'dict'>\n"
+        "  Given value: 3\nGiven value: Namespace(x=3)"
+    )
+    assert told == "Parameter `x` should be dict[str, tuple[int, int]] or 'a' or 'b' or null; found 3."
 
 
 def test_what_is_not_understood_is_passed_on_in_one_line() -> None:

@@ -95,7 +95,7 @@ def test_skipped_pictures_are_told(given, tmp_path, capsys) -> None:
             "Option --tile should be one number, or a height and a width; found 3 numbers.",
         ),
         (["--device", "cpuu"], "Option --device should be a device of this machine; found 'cpuu'"),
-        (["--flipp", "1"], "Unrecognized arguments: --flipp 1; see 'jtr predict --images --help'."),
+        (["--flipp", "1"], "jtr predict --images has no option '--flipp'; did you mean '--flip'"),
         (["--batch_size", "many"], "Argument --batch_size: invalid int value: 'many'"),
         (["--ckpt_path", "nowhere.ckpt"], "The checkpoint should be a file; found none at 'nowhere.ckpt'."),
         (["--import", "no_such_module"], "Option --import should name a Python module that can be imported"),

@@ -12,10 +12,12 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 
+from jtr_lightning.cli.console import program
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.sweeps import local
-from jtr_lightning.sweeps.local import described, metric_of, short_names
+from jtr_lightning.sweeps.local import metric_of
+from jtr_lightning.sweeps.names import described, short_names
 from tests.tiny import TinyData, ToyNetwork
 
 __all__ = ["TinyData", "ToyNetwork"]
@@ -111,8 +113,8 @@ def test_a_grid_is_trained_and_summed_up(folder: Path, capsys: pytest.CaptureFix
         assert min(picture.size) > 200
     out = capsys.readouterr().out
     assert f"Best: {folder / rows[0]['folder']}" in out
-    again = ["jtr", "fit", *OPTIONS, "--trainer.logger=wandb", f"--{LR}={rows[0][LR]}"]
-    assert f"The same again: {shlex.join(again)}" in out
+    again = ["fit", *OPTIONS, "--trainer.logger=wandb", f"--{LR}={rows[0][LR]}"]
+    assert f"The same again: {program()} {shlex.join(again)}" in out
 
 
 def test_options_are_given_to_every_trial_last(folder: Path) -> None:

@@ -30,6 +30,7 @@ def config(**parts: Any) -> dict[str, Any]:
 def test_the_key_changes_with_whatever_changes_the_result_and_with_nothing_else() -> None:
     run = Run("jtr", ONELABEL, 0, config())
     assert replace(run, config=config(name="b", runs="elsewhere", ckpt_path=None)).key == run.key
+    assert replace(run, config=config(panels={"every_n_epochs": 1}, report={}, resume=None)).key == run.key
     assert replace(run, config=dict(reversed(config().items()))).key == run.key
     assert replace(run, config=config(model={"lr": 0.2})).key != run.key
     assert replace(run, config=config(data={"seed": 1})).key != run.key
@@ -118,6 +119,26 @@ def test_the_plan_adds_the_baseline_with_full_labels(tmp_path: Path) -> None:
     assert len({run.key for run in plan}) == 4
     share = Labels("fractionlabels", "FractionLabels", 0.5)
     assert {run.labels for run in make_plan(methods, [share], [0], baseline="supervised")} == {share}
+
+
+def test_what_a_search_has_chosen_is_given_to_its_method_and_wins(tmp_path: Path) -> None:
+    methods = methods_of([str(write_config(tmp_path / f"{name}.yaml")) for name in ("supervised", "jtr")])
+    chosen = {"jtr": {"data.batch_size": 4}, "supervised": {"data.batch_size": 6}}
+    runs = make_plan(methods, [ONELABEL], [0], ["--data.batch_size=5"], "supervised", chosen)
+    assert [(run.method, run.config["data"]["init_args"]["batch_size"]) for run in runs] == [
+        *(("supervised", 6), ("jtr", 4), ("supervised", 6))
+    ]
+
+
+@pytest.mark.parametrize("devices", ["2", "-1", "[0,1]"])
+def test_a_run_has_one_device(tmp_path: Path, devices: str) -> None:
+    file = str(write_config(tmp_path / "toy.yaml"))
+    with pytest.raises(
+        ConfigError, match=r"toy.yaml: a compared run should have one device, .* \(--jobs\); found"
+    ):
+        resolve(file, ONELABEL, [f"--trainer.devices={devices}"])
+    for one in ("1", "auto", "[0]"):
+        resolve(file, ONELABEL, [f"--trainer.devices={one}"])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from jtr_lightning.comparison import plots
+from jtr_lightning.comparison.curves import Curve
 from jtr_lightning.comparison.plan import FULL, Labels
-from tests.comparison.parts import EXAMPLE, ONELABEL, fake_results
+from jtr_lightning.comparison.results import Results, TaskFacts
+from tests.comparison.parts import EXAMPLE, ONELABEL, fake_result, fake_results, fake_run
 
 
 @pytest.fixture
@@ -69,6 +71,19 @@ def test_shares_of_labels_are_lines(tmp_path: Path, figures: list[Any]) -> None:
     assert lines["supervised"].get_xdata().tolist() == [10.0, 50.0]
     assert lines["supervised"].get_ydata().tolist() == [pytest.approx(0.3), 0.6]
     assert lines["jtr"].get_xdata().tolist() == [10.0]
+
+
+def test_many_panels_go_on_below(tmp_path: Path, figures: list[Any]) -> None:
+    tasks = {f"t{i}": TaskFacts("rmse", False, "") for i in range(6)}
+    run = fake_run("supervised")
+    metrics = {f"test/{name}/rmse": float(number) for number, name in enumerate(tasks)}
+    results = Results([run], {run.name: fake_result({}, metrics=metrics, tasks=tasks)}, baseline="supervised")
+    curves = [Curve("supervised", ONELABEL, 0, name, [(1, 0.5)]) for name in tasks]
+    plots.draw(results, tmp_path, curves)
+    assert [axes.shape for axes in figures] == [(2, 4), (2, 3)]  # six tasks with a delta, six tasks
+    placed = [axis for axis in figures[0].ravel() if axis.axison]
+    assert [axis.get_title().split()[1] for axis in placed] == [*tasks, "delta"]
+    assert placed[5].collections[0].get_offsets().tolist()[0][0] == 5.0
 
 
 def test_nothing_finished_is_nothing_to_draw(tmp_path: Path) -> None:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jtr_lightning.comparison.plan import FULL, Labels
 from jtr_lightning.comparison.report import deltas, gaps, report, results_table
-from tests.comparison.parts import EXAMPLE, ONELABEL, fake_results
+from jtr_lightning.comparison.results import Results, TaskFacts
+from jtr_lightning.comparison.search import Choice, Chosen
+from tests.comparison.parts import EXAMPLE, ONELABEL, fake_result, fake_results, fake_run
 
 RESULTS_TABLE = """\
 | method | seg miou ↑ | depth abs_err [m] ↓ | delta vs supervised MTL [%] ↑ | delta vs STL [%] ↑ | gap closed [%] ↑ \
-| time [min] | memory [MiB] | seeds |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| stl | 0.4 ± 0 | 1 ± 0 | -10.00 ± 0.00 | +0.00 ± 0.00 | -10.0 ± 0.0 | 1.5 ± 0.7 | 1024 ± 0 | 2 |
-| supervised | 0.5 ± 0.1414 | 1 ± 0.1414 | +0.00 ± 7.07 | +12.50 ± 10.61 | 0.0 ± 3.5 | 1.5 ± 0.7 | 1024 ± 0 | 2 |
-| mtpsl | 0.5 | 0.8 | +10.00 | +22.50 | 25.0 | 1.0 | 1024 | 1 |
-| jtr | 0.65 ± 0.07071 | 0.8 ± 0.1414 | +25.00 ± 0.00 | +41.25 ± 1.77 | 40.0 ± 10.6 | 1.5 ± 0.7 | 1024 ± 0 | 2 |
-| perceptual_map |  |  |  |  |  |  |  |  |"""
+| seeds |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| stl | 0.4 ± 0 | 1 ± 0 | -10.00 ± 0.00 | +0.00 ± 0.00 | -10.0 ± 0.0 | 2 |
+| supervised | 0.50 ± 0.14 | 1.00 ± 0.14 | +0.00 ± 7.07 | +12.50 ± 10.61 | 0.0 ± 3.5 | 2 |
+| mtpsl | 0.5 | 0.8 | +10.00 | +22.50 | 25.0 | 1 |
+| jtr | 0.650 ± 0.071 | 0.80 ± 0.14 | +25.00 ± 0.00 | +41.25 ± 1.77 | 40.0 ± 10.6 | 2 |
+| perceptual_map |  |  |  |  |  |  |"""
+
+COST_TABLE = """\
+| method | time [min] | time / supervised MTL | memory [MiB] |
+| --- | ---: | ---: | ---: |
+| stl | 1.5 ± 0.7 | 1.00 ± 0.47 | 1024 ± 0 |
+| supervised | 1.5 ± 0.7 | 1.00 ± 0.47 | 1024 ± 0 |
+| mtpsl | 1.0 | 0.67 | 1024 |
+| jtr | 1.5 ± 0.7 | 1.00 ± 0.47 | 1024 ± 0 |
+| perceptual_map |  |  |  |"""
 
 GAP_TABLE = """\
 | gap closed [%] ↑ | seg | depth | mean |
@@ -37,10 +50,11 @@ def test_the_papers_table() -> None:
 
 def test_the_document_has_every_table_the_command_and_the_notes() -> None:
     text = report(fake_results(EXAMPLE), "jtr compare a.yaml --seeds 0 1", {"Methods": "results.png"})
-    for part in (RESULTS_TABLE, GAP_TABLE, PAIRED_ROWS, "9 of 12 runs", "`jtr compare a.yaml --seeds 0 1`"):
+    for part in (RESULTS_TABLE, COST_TABLE, GAP_TABLE, PAIRED_ROWS, "9 of 12 runs"):
         assert part in text
+    assert "* Command: `jtr compare a.yaml --seeds 0 1`\n" in text
     assert "* Commit: abc\n* Device: x86_64 CPU (1 threads)" in text
-    assert "| supervised | 1 ± 0 | 0.6 ± 0.1414 |" in text.partition("## fulllabels")[2]
+    assert "| supervised | 1 ± 0 | 0.60 ± 0.14 |" in text.partition("## fulllabels")[2]
     assert "![Methods](results.png)" in text
 
 
@@ -48,7 +62,7 @@ def test_paired_interval_of_two_seeds() -> None:
     text = report(fake_results(EXAMPLE), "")
     row = next(line for line in text.splitlines() if line.startswith("| stl | -0.25"))
     # Differences of seg -0.2 and -0.3: t(0.975, 1) = 12.706, standard error 0.05.
-    assert row.startswith("| stl | -0.25 [-0.8853, +0.3853] | +0.2 [-1.071, +1.471] |")
+    assert row.startswith("| stl | -0.25 [-0.89, +0.39] | +0.2 [-1.1, +1.5] |")
 
 
 def test_a_task_without_a_gap_is_left_out_of_the_mean() -> None:
@@ -65,7 +79,8 @@ def test_without_the_other_methods_their_columns_are_left_out_and_it_says_so() -
     assert "gap closed [%]" not in text
     assert "* Supervised MTL: none of the methods" in text
     assert "* STL: none of the methods" in text
-    assert "| mtpsl | 0.5 | 0.8 | 1.0 | 1024 | 1 |" in text
+    assert "| mtpsl | 0.5 | 0.8 | 1 |" in text
+    assert "| mtpsl | 1.0 | 1024 |" in text
 
 
 def test_a_delta_needs_every_task() -> None:
@@ -74,6 +89,60 @@ def test_a_delta_needs_every_task() -> None:
     metrics = results.by_name[run.name].metrics
     del metrics["test/seg/miou"]  # type: ignore[attr-defined]
     assert deltas(results, "jtr", "supervised", ONELABEL) == {0: pytest.approx(25.0)}
+
+
+def test_each_run_has_its_commit_and_its_config() -> None:
+    results = fake_results({("supervised", ONELABEL): [(0.4, 0.9)], ("jtr", ONELABEL): [(0.5, 0.8), None]})
+    first, second, third = results.runs
+    found = dict(results.by_name)
+    found[second.name] = replace(found[second.name], commit="d" * 40 + "-dirty")
+    text = report(replace(results, by_name=found), "")
+    assert "* Commit: abc, dddddddddd-dirty, see the runs below\n" in text
+    assert f"| supervised | onelabel | 0 | 3 | abc | [{first.key}](configs/{first.key}.yaml) |" in text
+    assert (
+        f"| jtr | onelabel | 0 | 3 | dddddddddd-dirty | [{second.key}](configs/{second.key}.yaml) |" in text
+    )
+    assert third.key not in text
+
+
+def test_the_search_is_stated() -> None:
+    results = fake_results({("jtr", ONELABEL): [(0.5, 0.8)]})
+    assert "* Search: none, each method as in its config" in report(results, "")
+    chosen = Chosen(
+        command="jtr compare --search s.yaml",
+        metric="val/score",
+        labels="onelabel",
+        seeds=[100, 101],
+        trials=6,
+        methods={"jtr": Choice({"model.regularizer.ramp": 0.5, "model.optimizer.lr": 0.002}, 0.123456, 1)},
+    )
+    text = report(results, "", chosen=chosen)
+    assert (
+        "* Search: 6 trials of each method on onelabel with seeds 100, 101, chosen by val/score of the best epoch, "
+        "without a look at the test set: `jtr compare --search s.yaml`\n"
+    ) in text
+    assert "| jtr | `model.regularizer.ramp=0.5`, `model.optimizer.lr=0.002` | 0.1235 | 1 |" in text
+
+
+def test_with_many_tasks_what_is_over_all_of_them_is_a_table_of_its_own() -> None:
+    tasks = {f"t{i}": TaskFacts("rmse", False, "") for i in range(5)}
+    runs = [fake_run(method, seed=seed) for method in ("supervised", "jtr") for seed in (0, 1)]
+    found = {
+        run.name: fake_result(
+            {},
+            metrics={
+                f"test/{name}/rmse": 1.0 + run.seed * 0.1 - 0.5 * (run.method == "jtr") for name in tasks
+            },
+            tasks=tasks,
+        )
+        for run in runs
+    }
+    text = report(Results(runs, found, "supervised", None, "jtr"), "")
+    assert f"| method | {' | '.join(f't{i} rmse ↓' for i in range(5))} |\n" in text
+    assert "| method | delta vs supervised MTL [%] ↑ | gap closed [%] ↑ | seeds |\n" in text
+    assert f"| jtr {'| 0.550 ± 0.071 ' * 5}|\n" in text
+    assert "| method - jtr | delta vs supervised MTL ↑ | pairs |\n" in text
+    assert max(line.count("|") for line in text.splitlines()) == 8  # the gap's table: tasks and mean
 
 
 def test_nothing_finished_yet() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jtr_lightning.comparison.plan import Labels
 from jtr_lightning.comparison.results import (
@@ -14,6 +16,7 @@ from jtr_lightning.comparison.results import (
     TaskFacts,
     read_result,
     read_results,
+    write_configs,
     write_csv,
     write_result,
 )
@@ -45,10 +48,30 @@ def test_csv_has_a_row_for_each_run_and_empty_cells_for_unfinished_ones(tmp_path
         "0",
     )
     assert first["test/seg/miou"] == first["commit"] == first["train_seconds"] == ""
-    assert first["config"] == runs[0].key
+    assert first["config"] == f"configs/{runs[0].key}.yaml"
     assert (second["fraction"], second["seed"], second["run"]) == ("0.1", "4", runs[1].name)
     assert (second["test/seg/miou"], second["test/depth/abs_err"]) == ("0.5", "1.25")
     assert (second["train_seconds"], second["peak_memory_mib"], second["commit"]) == ("60.0", "3", "abc")
+
+
+def test_csv_has_what_the_checkpoint_was_chosen_by_and_what_was_tried(tmp_path: Path) -> None:
+    run = replace(fake_run("jtr"), values={"model.optimizer.lr": 0.01})
+    metrics = {"val/score": 0.25, "val/seg/miou": 0.5}
+    found = {run.name: fake_result({}, metrics=metrics)}
+    write_csv(Results([run], found), tmp_path / "search.csv")
+    with (tmp_path / "search.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model.optimizer.lr"], row["val/score"]) == ("0.01", "0.25")
+    assert not {"val/seg/miou", "config"} & set(row)
+
+
+def test_each_row_has_its_configuration_beside_it(tmp_path: Path) -> None:
+    runs = [fake_run("jtr"), fake_run("jtr", seed=1)]
+    write_configs([*runs, fake_run("old")], tmp_path)
+    assert len(list((tmp_path / "configs").iterdir())) == 3
+    write_configs(runs, tmp_path)
+    found = {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "configs").iterdir()}
+    assert found == {run.key: run.config for run in runs}
 
 
 def test_methods_with_other_tasks_cannot_be_compared() -> None:

@@ -37,13 +37,10 @@ def finished(folder: Path) -> Result:
 
 
 def validation_scores(folder: Path) -> dict[int, float]:
-    """Epoch to score, over all parts of the training."""
-    scores: dict[int, float] = {}
-    for path in (folder / "training").glob("metrics*.csv"):
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        scores.update({int(row["epoch"]): float(row["val/score"]) for row in rows if row.get("val/score")})
-    return scores
+    """Epoch to score, of the log that the curves are read from."""
+    with (folder / "training" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["epoch"]): float(row["val/score"]) for row in rows if row.get("val/score")}
 
 
 def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
@@ -59,13 +56,36 @@ def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
     }
     assert set(result.headlines()) == {"segmentation", "depth"}
     assert result.metrics.keys() > {"test/segmentation/miou", "test/depth/abs_err", "test/depth/rmse"}
-    assert all(key.startswith("test/") for key in result.metrics)
+    assert result.metrics["val/score"] == max(scores.values())
+    assert all(key.startswith(("val/", "test/")) for key in result.metrics)
     assert result.train_seconds > 0
     assert result.peak_memory > 50 * 2**20
     assert result.device.endswith("CPU")
     written = json.loads((folder / "training" / "metrics.json").read_text())
     assert written["test/depth/abs_err"] == result.metrics["test/depth/abs_err"]
     assert float((folder / PROGRESS).read_text()) > 0
+
+
+def test_nothing_is_drawn_and_no_page_is_written(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["panels"]["every_n_epochs"] = 1
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    worker.run([str(folder)])
+    left = {path.name for path in (folder / "training").iterdir()}
+    assert left == {"config.yaml", "metrics.csv", "metrics.json", "checkpoints"}
+
+
+def test_a_trial_is_not_tested_and_leaves_no_weights(tmp_path: Path) -> None:
+    folder = prepare(tmp_path, epochs=3)
+    worker.run([worker.VALIDATION_ONLY, str(folder)])
+    result = finished(folder)
+    scores = validation_scores(folder)
+    assert result.metrics["val/score"] == max(scores.values())
+    assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
+    assert not [key for key in result.metrics if key.startswith("test/")]
+    assert "test/" not in (folder / "training" / "metrics.json").read_text()
+    assert not list(folder.rglob("*.ckpt"))
 
 
 def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
@@ -91,8 +111,6 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     assert before["epoch"] == 1
     worker.run([str(folder)])
     result = finished(folder)
-    with (folder / "training" / "metrics.csv").open(newline="") as file:
-        assert min(int(row["epoch"]) for row in csv.DictReader(file)) == 2
     scores = validation_scores(folder)
     assert sorted(scores) == [0, 1, 2, 3]
     assert result.best_epoch == max(scores, key=lambda epoch: scores[epoch])
@@ -100,6 +118,20 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     costs = before["callbacks"]["Costs"]
     assert result.train_seconds > costs["seconds"] > 0
     assert result.peak_memory >= costs["peak_memory"] > 0
+
+
+def test_an_interrupted_test_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = prepare(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            worker.run([str(folder)])
+    log = (folder / "training" / "metrics.csv").read_bytes()
+    (last,) = (folder / "training" / "checkpoints").glob("last.ckpt")
+    seconds = torch.load(last, weights_only=True)["callbacks"]["Costs"]["seconds"]
+    worker.run([str(folder)])
+    assert (folder / "training" / "metrics.csv").read_bytes() == log
+    assert finished(folder).train_seconds == seconds
 
 
 def test_a_damaged_last_checkpoint_means_from_the_start(tmp_path: Path) -> None:
@@ -128,13 +160,3 @@ def test_without_a_checkpoint_there_is_nothing_to_test(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"should keep its best checkpoint, to test that one; found none"):
         worker.run([str(folder)])
     assert read_result(folder) is None
-
-
-def test_the_commit_is_a_commit_or_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"ls-files": "__init__.py", "rev-parse": "0" * 40, "status": ""}
-    monkeypatch.setattr(worker, "_git", lambda folder, command, *rest: answers[command])
-    assert worker._commit() == "0" * 40
-    answers["status"] = " M module.py"
-    assert worker._commit() == "0" * 40 + "-dirty"
-    answers["ls-files"] = ""  # inside of a repository that does not know this package
-    assert worker._commit().startswith("version ")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from jtr_lightning.data.augmentation import Augmentation
 from jtr_lightning.data.dataset import PartialLabelDataset
+from jtr_lightning.data.quiet_albumentations import A
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.data.transforms import RandomColours, Zoom
 from jtr_lightning.errors import ConfigError
@@ -360,3 +364,27 @@ def test_what_is_switched_off_is_left_out() -> None:
     assert Augmentation([1.0], 0.0, 0).transforms() == []
     kinds = [type(t) for t in Augmentation().transforms()]
     assert kinds == [Zoom, A.HorizontalFlip, RandomColours]
+
+
+def test_a_training_with_augmentation_opens_no_socket(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "asked = []\n"
+        "events = ('socket.connect', 'socket.getaddrinfo', 'urllib.Request')\n"
+        "sys.addaudithook(lambda event, arguments: asked.append((event, arguments)) if event in events else None)\n"
+        "from jtr_lightning.cli.main import main\n"
+        "code = main(['fit', '--data', 'tests.tiny.TinyData', '--data.augmentation', 'Augmentation', '--model.network',"
+        " 'tests.toy.ToyNetwork', '--trainer.fast_dev_run', 'true', '--trainer.accelerator', 'cpu'])\n"
+        "print(code, 'albumentations' in sys.modules, asked)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": path},
+    )
+    assert done.stdout.splitlines()[-1:] == ["0 True []"], done.stderr

@@ -11,7 +11,6 @@ from jtr_lightning.data.codings import (
     UnitVectors,
     coding_for,
     one_channel,
-    scaled_for,
 )
 from jtr_lightning.data.taskonomy_domains import CurvatureColours, DepthSteps, MostLikely, known_domains
 from jtr_lightning.errors import ConfigError, DataError
@@ -50,6 +49,25 @@ def test_what_cannot_be_class_ids_is_refused() -> None:
         ClassIds().decode(uint8(1), Path("label.JPG"))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.float64])
+def test_ids_that_no_task_can_have_do_not_wrap(dtype: type) -> None:
+    with pytest.raises(DataError, match=r"label\.png' should hold class ids; found values from 1"):
+        ClassIds().decode(np.array([[1, 2**32 + 1]], dtype), PNG)
+
+
+def test_listed_ids() -> None:
+    assert ClassIds(ids=[0, 255]).decode(uint8(0, 255, 255), PNG).tolist() == [[0, 1, 1]]
+    assert ClassIds(ids=[7, 3], void=0).decode(uint8(3, 7, 0), PNG).tolist() == [[1, 0, -1]]
+    assert ClassIds(ids=[70000, 1]).decode(np.array([[70000, 1, -1]]), PNG).tolist() == [[0, 1, -1]]
+    with pytest.raises(DataError, match=r"label\.png' should hold the class ids \[0, 255\]; found 128, too"):
+        ClassIds(ids=[0, 255]).decode(uint8(0, 128), PNG)
+    for wrong in ([], [1, 1], [-1, 0]):
+        with pytest.raises(ConfigError, match="`ids` of ClassIds should name the id of each class once"):
+            ClassIds(ids=wrong)
+    with pytest.raises(ConfigError, match="first=1"):
+        ClassIds(first=1, ids=[0, 255])
+
+
 def test_one_channel_takes_grey_saved_as_rgb() -> None:
     grey = uint8(3, 4)
     assert one_channel(np.dstack([grey] * 3), PNG).tolist() == [[3, 4]]
@@ -67,9 +85,21 @@ def test_scaled_values_and_their_holes() -> None:
     np.testing.assert_allclose(Scaled().decode(np.array([[1.5]]), PNG), [[1.5]])
 
 
+def test_grey_depth_saved_as_rgb_is_one_channel() -> None:
+    grey = np.array([[0, 1500]], np.uint16)
+    coding = coding_for(Depth())
+    assert isinstance(coding, Scaled)
+    coding.scale = 0.001
+    np.testing.assert_allclose(coding.decode(np.dstack([grey] * 3), PNG), [[0, 1.5]])
+    np.testing.assert_allclose(coding.decode(grey[..., None], PNG), [[[0], [1.5]]])
+    with pytest.raises(DataError, match="one value per pixel; found a colour picture"):
+        coding.decode(np.dstack([grey, grey, grey + 1]), PNG)
+    assert Scaled(0.001).decode(np.dstack([grey] * 3), PNG).shape == (1, 2, 3)  # may be an albedo
+
+
 def test_a_scale_is_never_guessed() -> None:
     with pytest.raises(
-        DataError, match=r"'folder/label\.png' should come with the size of one step.*uint16.*`scales`"
+        DataError, match=r"'folder/label\.png' should come with the size of one step.*uint16.*floating-point"
     ):
         Scaled().decode(np.zeros((1, 1), np.uint16), PNG)
     with pytest.raises(ConfigError, match=r"`scale` should be above 0; found 0"):
@@ -79,14 +109,12 @@ def test_a_scale_is_never_guessed() -> None:
 def test_nan_in_a_measured_file_is_an_error_unless_it_means_invalid() -> None:
     holes = np.array([[1.0, np.nan, -np.inf, 2.0]])
     with pytest.raises(
-        DataError, match=r"label\.png' should hold finite values; found NaN or infinity at 2 of 4.*nan_is_inv"
+        DataError, match=r"label\.png' should hold finite values; found NaN or infinity at 2 of 4"
     ):
         Scaled().decode(holes, PNG)
-    read = scaled_for(Depth(), None, nan_is_invalid=True).decode(holes, PNG)
+    read = Scaled(hole=0.0, nan_is_invalid=True).decode(holes, PNG)
     assert read.tolist() == [[1, 0, 0, 2]]
-    assert np.isnan(scaled_for(DenseRegression(), None, nan_is_invalid=True).decode(holes, PNG)).tolist() == [
-        [False, True, True, False]
-    ]
+    assert np.isnan(Scaled(nan_is_invalid=True).decode(holes, PNG)).tolist() == [[False, True, True, False]]
 
 
 def test_levels_span_low_to_high() -> None:
@@ -119,6 +147,44 @@ def test_unit_vectors_from_pictures_and_arrays() -> None:
     assert UnitVectors().decode(holes, PNG).tolist() == [[[0, 0, 0], [0, 0, 0], [0, 0, -1]]]
     with pytest.raises(DataError, match=r"should have the shape \[any, any, 3\]; found \[1, 2\]"):
         UnitVectors().decode(uint8(1, 2), PNG)
+
+
+class TestWhatIsNoNormal:
+    """Files whose single pixels could pass as vectors, mostly (n + 1) / 2."""
+
+    @pytest.fixture
+    def vectors(self) -> np.ndarray:
+        vectors = np.random.default_rng(0).normal(size=(40, 50, 3))
+        vectors[..., 2] = -np.abs(vectors[..., 2])
+        return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+    def test_a_shifted_and_halved_vector(self, vectors: np.ndarray) -> None:
+        shifted = (vectors + 1) / 2
+        valid = np.linalg.norm(shifted, axis=-1)
+        assert ((valid > 0.5) & (valid < 1.5)).mean() > 0.7  # pixel by pixel most would be taken
+        for hole in (False, True):
+            shifted[:9] = 0 if hole else shifted[:9]
+            with pytest.raises(DataError, match=r"label\.png' should hold unit vectors.*\(n \+ 1\) / 2"):
+                UnitVectors().decode(shifted, PNG)
+
+    def test_one_of_a_median_length_of_1(self, vectors: np.ndarray) -> None:
+        shifted = (vectors + 1) / 2
+        shifted /= np.median(np.linalg.norm(shifted, axis=-1))
+        with pytest.raises(DataError, match=r"some of them negative.*found none, and lengths that differ"):
+            UnitVectors().decode(shifted, PNG)
+
+    def test_values_up_to_255(self, vectors: np.ndarray) -> None:
+        with pytest.raises(DataError, match=r"unit vectors.*median length of 2"):
+            UnitVectors().decode(127.5 * (vectors + 1), PNG)
+
+    def test_what_is_one_is_taken(self, vectors: np.ndarray) -> None:
+        wall = np.zeros((4, 5, 3), np.float32)
+        wall[1:, :, 2] = 1  # no negative component, but a length of exactly 1
+        np.testing.assert_array_equal(UnitVectors().decode(wall, PNG), wall)
+        np.testing.assert_array_equal(UnitVectors().decode(np.zeros_like(wall), PNG), 0)
+        blurred = (vectors + np.roll(vectors, 1, 0)) / 2  # as resizing leaves them at some pixels
+        mixed = np.where(np.arange(40)[:, None, None] % 4 == 0, blurred, vectors)
+        assert (np.linalg.norm(UnitVectors().decode(mixed, PNG), axis=-1) > 0.99).mean() > 0.9
 
 
 def test_the_usual_coding_follows_from_the_task() -> None:

@@ -1,4 +1,5 @@
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from jtr_lightning.data.files import (
     read_pixels,
     read_png,
 )
+from jtr_lightning.data.headers import stored_dtype
 from jtr_lightning.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -96,6 +98,139 @@ def test_a_palette_label_gives_its_indices_and_few_bits_their_values(tmp_path: P
     Image.merge("LA", [Image.fromarray(ids), Image.fromarray(ids + 100)]).save(buffer, "PNG")
     (tmp_path / "la.png").write_bytes(buffer.getvalue())
     np.testing.assert_array_equal(read_pixels(tmp_path / "la.png"), ids)
+
+
+class TestAsStored:
+    """Values and places of pixels as the file has them, whatever the format and its notes."""
+
+    @pytest.mark.parametrize("kind", ["tiff", "bmp"])
+    def test_a_palette_gives_its_indices(self, tmp_path: Path, kind: str) -> None:
+        ids = RNG.integers(0, 4, (6, 8), dtype=np.uint8)
+        coloured = Image.new("P", (8, 6))
+        coloured.putdata(ids.ravel().tolist())
+        coloured.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+        coloured.save(tmp_path / f"p.{kind}")
+        np.testing.assert_array_equal(read_pixels(tmp_path / f"p.{kind}"), ids)
+        np.testing.assert_array_equal(
+            read_image(tmp_path / f"p.{kind}"), np.array(coloured.convert("RGB"))
+        )  # a photograph keeps its colours
+
+    @pytest.mark.parametrize("compression", ["raw", "group4", "tiff_lzw"])
+    def test_a_tiff_of_single_bits_gives_0_and_1(self, tmp_path: Path, compression: str) -> None:
+        mask = RNG.random((6, 8)) > 0.5
+        Image.fromarray(mask).save(tmp_path / "m.tiff", compression=compression)
+        read = read_pixels(tmp_path / "m.tiff")
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, mask)
+        np.testing.assert_array_equal(read_image(tmp_path / "m.tiff")[..., 0], mask * 255)
+
+    def test_a_bmp_of_single_bits_gives_0_and_1(self, tmp_path: Path) -> None:
+        mask = RNG.random((6, 8)) > 0.5
+        Image.fromarray(mask).save(tmp_path / "m.bmp")
+        np.testing.assert_array_equal(read_pixels(tmp_path / "m.bmp"), mask)
+
+    def test_a_tiff_of_four_bits_gives_0_to_15(self, tmp_path: Path) -> None:
+        values = np.arange(16, dtype=np.uint8).reshape(2, 8)
+        (tmp_path / "n.tiff").write_bytes(four_bit_tiff(values))
+        np.testing.assert_array_equal(read_pixels(tmp_path / "n.tiff"), values)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("name", ["a.tiff", "a.jpg", "a.png", "a.webp"])
+    def test_an_orientation_turns_nothing(self, tmp_path: Path, name: str, orientation: int) -> None:
+        picture = np.zeros((16, 24, 3), np.uint8)
+        picture[:8, :8], picture[8:, :8] = 250, 120
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"lossless": True} if name == "a.webp" else {}
+        Image.fromarray(picture).save(tmp_path / name, exif=exif, **options)
+        read = read_image(tmp_path / name).astype(int)
+        assert read.shape == picture.shape
+        assert np.abs(read - picture).max() < 5
+        if name != "a.jpg":
+            np.testing.assert_array_equal(read_pixels(tmp_path / name), picture)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("big", [False, True])
+    def test_an_orientation_turns_no_label(
+        self, tmp_path: Path, orientation: int, dtype: type, big: bool
+    ) -> None:
+        values = RNG.integers(0, 2, (6, 8)).astype(dtype)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(values).save(tmp_path / "a.tiff", exif=exif, big_tiff=big)
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.tiff"), values)
+
+
+def four_bit_tiff(values: np.ndarray) -> bytes:
+    """A little-endian TIFF of 4-bit grey values, two in a byte, as no library at hand writes it."""
+    rows = (values[:, ::2] << 4 | values[:, 1::2]).tobytes()
+    tags = {256: values.shape[1], 257: len(values), 258: 4, 259: 1, 262: 1, 273: 8, 278: len(values)}
+    tags[279] = len(rows)
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items())
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(rows))
+    return header + rows + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
+class TestStoredDtype:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("ending", [".npy", ".npz", ".tiff"])
+    def test_of_numbers(self, tmp_path: Path, dtype: type, ending: str) -> None:
+        values = np.ones((6, 8), dtype)
+        path = tmp_path / f"a{ending}"
+        if ending == ".tiff":
+            Image.fromarray(values).save(path)
+        else:
+            {".npy": np.save, ".npz": np.savez}[ending](path, values)
+        assert stored_dtype(path) == np.dtype(dtype).name
+
+    def test_of_one_array_among_several(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", first=np.ones(2, np.int64), second=np.ones(2, np.float16))
+        assert stored_dtype(tmp_path / "a.npz", "second") == "float16"
+
+    def test_of_pictures(self, tmp_path: Path) -> None:
+        for name, array, expected in (
+            ("deep.png", DEEP, "uint16"),
+            ("rgb.png", RGB, "uint8"),
+            ("rgb.tiff", RGB, "uint8"),
+            ("rgb.jpg", RGB, "uint8"),
+            ("rgb.webp", RGB, "uint8"),
+            ("rgb.bmp", RGB, "uint8"),
+            ("mask.png", RGB[..., 0] > 9, "1 bit"),
+            ("mask.tiff", RGB[..., 0] > 9, "1 bit"),
+        ):
+            assert stored_dtype(png(tmp_path / name, array)) == expected, name
+        for name in ("p.png", "p.tiff", "p.bmp"):
+            Image.fromarray(RGB).quantize(200).save(tmp_path / name)
+            assert stored_dtype(tmp_path / name) == "palette", name
+
+    def test_nothing_is_told_of_what_cannot_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "a.npy").write_bytes(b"no array")
+        (tmp_path / "a.png").touch()
+        assert [stored_dtype(tmp_path / name) for name in ("a.npy", "a.png", "none.npz")] == [""] * 3
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0, 3), (0,)])
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_an_array_without_values_is_refused(tmp_path: Path, shape: tuple[int, ...], ending: str) -> None:
+    {".npy": np.save, ".npz": np.savez}[ending](tmp_path / f"a{ending}", np.zeros(shape, np.uint8))
+    with pytest.raises(
+        DataError, match=rf"a\{ending}' should hold values; found an empty array of the shape"
+    ):
+        read_array(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.bmp", "a.jpg", "a.webp"])
+def test_a_truncated_picture_is_told_by_us_alone(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    big = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = png(tmp_path / name, big).read_bytes()
+    for share in (0.4, 0.95):
+        (tmp_path / name).write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DataError, match="truncated"):
+            read_image(tmp_path / name)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_png_of_another_kind_is_refused(tmp_path: Path) -> None:

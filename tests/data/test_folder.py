@@ -282,6 +282,43 @@ def test_scales_and_codings_of_single_tasks(root: Path) -> None:
         folder(root, "depth", codings={"depth": Levels()})
 
 
+def test_archives_of_several_arrays(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for i in range(3):
+        np.savez(
+            tmp_path / "frames" / f"{i}.npz",
+            rgb=np.full((4, 6, 3), 10 * i, np.uint8),
+            z=np.full((4, 6), i + 1.0),
+            ids=np.full((4, 6), i % 2),
+        )
+    tasks = {"depth": Depth(), "segmentation": Segmentation(2)}
+    places: dict[str, Any] = {"image_folder": "frames", "folders": dict.fromkeys(tasks, "frames")}
+    keys = {"image": "rgb", "depth": "z", "segmentation": "ids"}
+    dataset = FolderDataModule(tmp_path, tasks, keys=keys, test_share=0, val_share=0, **places).dataset(
+        "train"
+    )
+    for i in range(3):
+        sample = dataset[i]
+        assert sample.image.unique().tolist() == pytest.approx([10 * i / 255])
+        assert sample.labels["depth"].unique().tolist() == [i + 1]
+        assert sample.labels["segmentation"].unique().tolist() == [i % 2]
+    assert dataset.source.stored_dtype(0, "segmentation") == "int64"
+    with pytest.raises(
+        DataError, match=r"0\.npz' should hold one array; found \['ids', 'rgb', 'z'\]. .*`keys`"
+    ):
+        FolderDataModule(tmp_path, tasks, test_share=0, val_share=0, **places).dataset("train")[0]
+    with pytest.raises(ConfigError, match=r"`keys` should name tasks of the data; found 'deep'"):
+        FolderDataModule(tmp_path, tasks, keys={"deep": "z"})
+
+
+def test_grey_depth_saved_as_rgb(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / "images" / f"{i}.png", values("images", i))
+        save(tmp_path / "depth" / f"{i}.png", np.full((HEIGHT, WIDTH, 3), 150, np.uint8))
+    dataset = folder(tmp_path, "depth", scales={"depth": 0.02}).dataset("train")
+    assert dataset[0].labels["depth"].unique().tolist() == [3]
+
+
 def test_wrong_content_is_told_by_name(tmp_path: Path) -> None:
     write(tmp_path, ("images", "segmentation"))
     for i in range(NUMBER):

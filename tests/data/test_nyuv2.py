@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,12 @@ class TestNpy:
         assert normals[:, 0, 0].tolist() == [0, 0, 0]
         assert normals[:, 3, 5].tolist() == [0, 0, -1]
 
-    def test_integer_labels_and_depths(self, tmp_path: Path) -> None:
+    def test_integer_labels_and_images(self, tmp_path: Path) -> None:
         write_npy(tmp_path)
         np.save(tmp_path / "train/label/0.npy", np.full((4, 6), 3, np.int64))
-        np.save(tmp_path / "train/depth/0.npy", np.full((4, 6), 7, np.int32))
         np.save(tmp_path / "train/image/0.npy", np.full((4, 6, 3), 51, np.uint8))
         sample = NYUv2DataModule(tmp_path, tasks=["segmentation", "depth"]).dataset("train")[0]
         assert (sample.labels["segmentation"] == 3).all()
-        assert (sample.labels["depth"] == 7).all()
         assert torch.allclose(sample.image, torch.tensor(0.2))
 
     def test_a_missing_file_is_a_missing_label(self, tmp_path: Path) -> None:
@@ -137,6 +136,9 @@ class TestNpy:
             ("image/0.npy", np.zeros((3, 4, 6)), r"shape \[any, any, 3\]; found \[3, 4, 6\]"),
             ("normal/0.npy", np.zeros((4, 6)), r"shape \[any, any, 3\]; found \[4, 6\]"),
             ("depth/0.npy", np.full((5, 6, 1), 1.0), "size of its image"),
+            ("depth/0.npy", np.full((4, 6, 1), 1500, np.uint16), "size of one step.*uint16.*floating-point"),
+            ("label/0.npy", np.full((4, 6), 2**32 + 1), "class ids; found values from 4294967297"),
+            ("normal/0.npy", np.full((4, 6, 3), 0.9), "unit vectors.*median length of 1.56.*Is it"),
         ],
     )
     def test_a_wrong_array_is_named(self, tmp_path: Path, path: str, array: Any, message: str) -> None:
@@ -421,7 +423,13 @@ class TestExtraFrames:
     @pytest.mark.parametrize(("ratio", "extra"), [(0.5, 3), (1.0, 5), (0.2, 1), (7, 5)])
     def test_the_ratio_holds_in_each_epoch(self, rooms: Path, ratio: float, extra: int) -> None:
         data = self.make(rooms, extra_ratio=ratio, batch_size=1)
-        data.setup("fit")
+        if ratio > 1:
+            with pytest.warns(
+                UserWarning, match=r"`extra_ratio` asks for 35 .*; found 5 in .*a ratio of 1\."
+            ):
+                data.setup("fit")
+        else:
+            data.setup("fit")
         loader = data.train_dataloader()
         loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
         domains = [int(batch.domain) for batch in loader]
@@ -443,8 +451,16 @@ class TestExtraFrames:
         source = find_depth_only(rooms / "nyuv2_sync", list_file=tmp_path / "list.txt")
         assert [Path(name).name for name in source.names()] == ["rgb_00003.jpg", "rgb_00001.jpg"]
         (tmp_path / "list.txt").write_text("/nowhere/rgb_00001.jpg /nowhere/sync_depth_00001.png 518.8579\n")
-        with pytest.raises(DataError, match=r"1 of 1 not there, first 'nowhere/rgb_00001\.jpg'"):
+        with pytest.raises(DataError, match=r"2 of 2 not there, first 'nowhere/rgb_00001\.jpg'"):
             find_depth_only(rooms / "nyuv2_sync", list_file=tmp_path / "list.txt")
+
+    def test_a_list_whose_depth_files_are_not_there_is_refused(self, rooms: Path, tmp_path: Path) -> None:
+        shutil.copytree(rooms / "nyuv2_sync", tmp_path / "sync")
+        list_file = tmp_path / "sync/train_files.txt"
+        scene, _, name = list_file.read_text().split()[4].lstrip("/").rpartition("/")
+        (tmp_path / "sync" / scene / name).unlink()
+        with pytest.raises(DataError, match=rf"1 of 10 not there, first '{scene}/sync_depth_00001\.png'"):
+            find_depth_only(tmp_path / "sync", list_file=list_file)
 
     def test_wrong_frames_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="found none"):

@@ -57,6 +57,15 @@ def test_a_wrong_cell_is_named(tmp_path: Path, rows: str, message: str) -> None:
         read_image_labels(path, ("id",), TASKS)
 
 
+@pytest.mark.parametrize("row", ["a,kitchn,1", "a,2,1", "a,0,north"])
+def test_a_sentence_about_a_cell_ends_once(tmp_path: Path, row: str) -> None:
+    (tmp_path / "l.csv").write_text(f"id,room,pitch\n{row}\n")
+    with pytest.raises(DataError) as caught:
+        read_image_labels(tmp_path / "l.csv", ("id",), TASKS)
+    assert str(caught.value)[-1] in ".?"
+    assert str(caught.value)[-2] not in ".?"
+
+
 def test_a_table_without_its_columns_or_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     with pytest.raises(DataError, match=r"l\.csv' should be a readable CSV file"):

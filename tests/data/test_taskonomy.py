@@ -81,6 +81,72 @@ def test_masks_are_each_domains_own(tree: Path) -> None:
     assert len(shares) == 4
 
 
+class TestMaskFrom:
+    def test_holes_of_another_domain(self, tree: Path) -> None:
+        options = {"tasks": ["reshading", "edge_occlusion"], "train_buildings": ["allen_ville"]}
+        bare = TaskonomyDataModule(tree, **options).dataset("train")
+        masks = dict.fromkeys(options["tasks"], "depth_zbuffer")
+        data = TaskonomyDataModule(tree, **options, mask_from=masks)
+        dataset = data.dataset("train")
+        assert dataset.available.tolist() == [[True] * 2, [False] * 2, [True] * 2, [True] * 2]
+        assert any(
+            "'reshading': 1 of 4 labels have no file of 'depth_zbuffer'" in r
+            for r in dataset.source.remarks()
+        )
+        hole = raw("depth_zbuffer", seed_of("allen_ville", 0, 1, "depth_zbuffer")) == 65535
+        assert 0 < hole.mean() < 0.5
+        for name, task in data.tasks.items():
+            before, after = bare[0].labels[name], dataset[0].labels[name]
+            assert task.valid(before[None]).all()
+            np.testing.assert_array_equal(~task.valid(after[None])[0, 0].numpy(), hole)
+            np.testing.assert_array_equal(after[0].numpy()[~hole], before[0].numpy()[~hole])
+
+    def test_a_mask_of_8_bits(self, tmp_path: Path) -> None:
+        import cv2
+
+        write_tree(tmp_path, domains=("rgb", "segment_semantic"), views=((0, 0),), buildings=("beach",))
+        (tmp_path / "beach/mask_valid").mkdir()
+        # As one copy of the data keeps it: the name ends like that of another domain.
+        mask = tmp_path / "beach/mask_valid/point_0_view_0_domain_depth_zbuffer.png"
+        known = np.zeros((12, 16), np.uint8)
+        known[3:] = 255
+        cv2.imwrite(str(mask), known)
+        options = {"tasks": ["segment_semantic"], "train_buildings": ["beach"]}
+        data = TaskonomyDataModule(tmp_path, **options, mask_from={"segment_semantic": "mask_valid"})
+        label = data.dataset("train")[0].labels["segment_semantic"]
+        assert (label[:3] == -1).all()
+        assert (label[3:] >= 0).float().mean() > 0.7
+        cv2.imwrite(str(mask), known[:5])
+        with pytest.raises(
+            DataError, match=r"mask .* should have the size of the label.*\[12, 16\]; found \[5, 16\]"
+        ):
+            data.dataset("train")[0]
+
+    def test_mistakes(self, tree: Path) -> None:
+        with pytest.raises(ConfigError, match=r"`mask_from` should name tasks of the data; found 'normals'"):
+            TaskonomyDataModule(tree, ["normal"], mask_from={"normals": "mask_valid"})
+        data = TaskonomyDataModule(tree, ["normal"], mask_from={"normal": "mask_valid"})
+        with pytest.raises(
+            DataError, match=r"masks of task 'normal' should be in folders named 'mask_valid'"
+        ):
+            data.setup("fit")
+        with pytest.raises(ConfigError, match="label for each pixel; found 'room'"):
+            TaskonomyDataModule(tree, {"room": Classification(2)}, mask_from={"room": "mask_valid"})
+
+
+def test_buildings_that_are_missing_or_unused_are_counted(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("id,train,val,test\nbeach,1,0,0\nallensville,1,0,0\nallen_ville,0,1,0\n")
+    data = TaskonomyDataModule(tree, ["normal"], split_file=tmp_path / "s.csv")
+    missing, unused = data.source("train").remarks()
+    assert "1 of the 2 buildings for 'train' in" in missing
+    assert "the first that is not is 'allensville'" in missing
+    assert "1 of the 3 buildings" in unused
+    assert "in no split" in unused
+    assert "the first 'cauthron'" in unused
+    assert len(data.source("val").remarks()) == 1
+    assert TaskonomyDataModule(tree, ["normal"]).source("train").remarks() == []
+
+
 def test_the_default_is_seven_tasks_and_any_subset_will_do(tree: Path) -> None:
     data = TaskonomyDataModule(tree)
     assert len(data.tasks) == 7
@@ -404,6 +470,14 @@ class TestRealViews:
     def test_they_train_and_predict(self, data: TaskonomyDataModule, tmp_path: Path) -> None:
         predictions = train_and_predict(data, tmp_path)
         assert [p["normal"].shape for p in predictions] == [(1, 3, 64, 64)]
+
+    @pytest.mark.filterwarnings("ignore:.*1 building")
+    def test_the_holes_of_depth_are_those_of_reshading(self, data: TaskonomyDataModule) -> None:
+        masked = TaskonomyDataModule(data.root, ["reshading"], mask_from={"reshading": "depth_zbuffer"})
+        source = masked.source("train")
+        for i in range(len(source)):
+            depth = data.source("train").read_label(i, "depth_zbuffer")
+            np.testing.assert_array_equal(np.isnan(source.read_label(i, "reshading")), depth == 0)
 
     def test_a_task_that_the_files_lack_is_told(self, data: TaskonomyDataModule) -> None:
         with pytest.raises(DataError, match=r"'segment_semantic' should be in folders .*'edge_occlusion'"):

@@ -84,7 +84,8 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         "point_1_view_1_domain_rgb.png.part",
         "point_01_view_1_domain_rgb.png",
         "notes.txt",
-        "point_1_view_1.png",
+        "1.png",
+        "point_1_view_1_rgb.png",
     ):
         (root / "beach" / "rgb" / name).touch()
     (root / ".hidden" / "rgb").mkdir(parents=True)
@@ -93,6 +94,21 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     index = open_tree(root)
     assert names(index) == NAMES
     assert index.domains == ["rgb"]
+
+
+def test_names_without_the_domain(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, "domains first", domains=("rgb", "normal"))
+    for path in list(root.rglob("*.png")):
+        path.rename(path.with_name(path.name.split("_domain")[0] + ".png"))
+    index = open_tree(root)
+    assert names(index) == NAMES
+    assert index.path(5, "normal") == root / "normal/beach/point_0_view_12.png"
+    assert index.path(5, "normal").is_file()
+    (root / "normal/beach/point_0_view_12_domain_normal.png").touch()
+    with pytest.raises(
+        DataError, match=r"found 'point_0_view_12\.png' and 'point_0_view_12_domain_normal\.png'"
+    ):
+        open_tree(root)
 
 
 def test_two_files_of_one_view_are_refused(tmp_path: Path) -> None:

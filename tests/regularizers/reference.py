@@ -38,7 +38,7 @@ class LoopJTR(JTR):
         progress: float,
     ) -> dict[str, Tensor]:
         first, second = min(1, self.views - 1), self.views - 1
-        ramp = min(1.0, progress / self.distance_ramp) if self.distance_ramp else 1.0
+        ramp = min(1.0, progress / self.ramp) if self.ramp else 1.0
         terms = [
             self.sample_terms(
                 self._sample(predictions[first], batches[first], b),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.optim import Adam
 
 from jtr_lightning.described import rebuild
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.joint_autoencoder import JointAutoencoder
 from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.regularizers.views import ViewMaker
@@ -24,6 +26,7 @@ from tests.regularizers.helpers import (
     terms,
     value,
 )
+from tests.toy import ToyNetwork
 
 
 class TestOptions:
@@ -47,7 +50,7 @@ class TestOptions:
         assert set(first.batch.labels["edges"].flatten().tolist()) < seen
 
     def test_the_ramp_raises_the_networks_term_alone(self) -> None:
-        jtr = small_jtr(distance_ramp=0.4)
+        jtr = small_jtr(ramp=0.4)
         predictions, batches = inputs(jtr)
         at = {p: terms(jtr, predictions, batches, progress=p) for p in (0.0, 0.1, 0.4, 1.0)}
         full = value(at[1.0]["jtr/distance"])
@@ -86,6 +89,15 @@ class TestOptions:
             )
         assert same == {"instance": True, "batch": False}
 
+    def test_the_autoencoder_may_have_a_learning_rate_of_its_own(self) -> None:
+        tasks = four_tasks()
+        jtr = JTR(widths=(4,), depths=(1,), autoencoder_lr=1e-4)
+        module = PartialLabelModule(tasks, ToyNetwork(), jtr, optimizer=lambda groups: Adam(groups, lr=1e-3))
+        network, autoencoder = module.configure_optimizers().param_groups
+        assert (network["lr"], autoencoder["lr"]) == (1e-3, 1e-4)
+        assert {id(p) for p in autoencoder["params"]} == {id(p) for p in jtr.parameters()}
+        assert all("lr" not in group for group in small_jtr().parameter_groups())
+
     def test_a_checkpoint_can_make_it_again(self) -> None:
         jtr = JTR(views=1, stack_scale=0.5, widths=(4,), depths=(1,), view_maker=ViewMaker(flip=0.5))
         again = rebuild(jtr.describe())
@@ -97,7 +109,7 @@ class TestOptions:
             ({"distance_weight": -1.0}, "`distance_weight` of JTR should be at least 0 and finite; found -1"),
             ({"reconstruction_weight": float("nan")}, "`reconstruction_weight` of JTR .* found nan"),
             ({"views": 4}, "`views` of JTR should be 1, 2 or 3; found 4"),
-            ({"distance_ramp": 2.0}, r"`distance_ramp` of JTR should be a share .* found 2\.0"),
+            ({"autoencoder_lr": 0.0}, r"`autoencoder_lr` of JTR should be above 0 and finite.*; found 0\.0"),
             ({"stack_scale": 0.4}, r"`stack_scale` of JTR should be 1 over a whole number .* found 0\.4"),
             (
                 {"norm": "instanse"},

@@ -1,11 +1,13 @@
 import copy
 
+import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from tests.regularizers.pair_cases import (
     AVAILABILITY,
@@ -16,6 +18,7 @@ from tests.regularizers.pair_cases import (
     predictions_of,
     tasks,
 )
+from tests.toy import Given, ToyDataModule, ToyNetwork
 
 NAMES = list(tasks())
 
@@ -27,49 +30,49 @@ def build(kind: type[DirectMap] | type[PerceptualMap]) -> DirectMap | Perceptual
 
 
 def slow(
-    regularizer: DirectMap | PerceptualMap, prediction: dict[str, Tensor], batch: Batch
+    regularizer: DirectMap | PerceptualMap, prediction: dict[str, Tensor], batch: Batch, known: bool
 ) -> tuple[Tensor, Tensor]:
     """One sample and one pair at a time, with a copy of the networks for the frozen term."""
     frozen = copy.deepcopy(regularizer.maps).requires_grad_(False)
-    model, maps = [], []
-    for source in NAMES:
-        for target in NAMES:
-            if source == target:
-                continue
-            key, task = f"{source}__to__{target}", tasks()[target]
-            both = batch.labelled(source) & batch.labelled(target)
-            for b in range(len(batch)):
+    model = maps = torch.zeros((), dtype=torch.float64)
+    for b in range(len(batch)):
+        has = {name: bool(batch.labelled(name)[b]) for name in NAMES}
+        for source in NAMES:
+            for target in NAMES:
+                if source == target or not has[target]:
+                    continue
+                key, task = f"{source}__to__{target}", tasks()[target]
                 label = batch.labels[target][b : b + 1]
                 code = tasks()[source].encode_prediction(prediction[source][b : b + 1])
-                unpaired = bool(batch.labelled(target)[b] & ~batch.labelled(source)[b])
-                if unpaired:
+                if has[source]:
+                    code = tasks()[source].encode_target(batch.labels[source][b : b + 1]).double()
+                else:
                     mapped = task.activate(frozen[key](code))
                     if isinstance(regularizer, DirectMap):
-                        model.append(task.loss(mapped, label))
+                        distance = task.loss(mapped, label)
                     else:
                         valid = task.valid(label)
                         one = torch.where(valid, task.encode_prediction(mapped), 0.0)
                         other = torch.where(valid, task.encode_target(label).double(), 0.0)
                         back = frozen[f"{target}__to__{source}"].encoder
                         similarity = F.cosine_similarity(back(one)[0], back(other)[0], dim=1)
-                        model.append(1 - similarity.flatten(1).mean(1))
-                if both[b]:
-                    code = tasks()[source].encode_target(batch.labels[source][b : b + 1]).double()
-                elif both.any() or not unpaired:
-                    continue
-                maps.append(task.loss(task.activate(regularizer.maps[key](code.detach())), label))
-    mean = [
-        torch.cat(part).mean() if part else torch.zeros((), dtype=torch.float64) for part in (model, maps)
-    ]
-    return 2.0 * mean[0], 0.5 * mean[1]
+                        distance = 1 - similarity.flatten(1).mean(1)
+                    model = model + distance[0] / sum(has.values())
+                    if known and bool((batch.labelled(source) & batch.labelled(target)).any()):
+                        continue
+                maps = maps + task.loss(task.activate(regularizer.maps[key](code.detach())), label)[0]
+    return 2.0 * model / len(batch), 0.5 * maps / len(batch)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["labels known", "labels unknown"])
 @pytest.mark.parametrize("kind", [DirectMap, PerceptualMap])
 @pytest.mark.parametrize("rows", AVAILABILITY.values(), ids=AVAILABILITY.keys())
-def test_terms_and_gradients_are_those_of_the_slow_version(kind, rows: list[list[int]]) -> None:
+def test_terms_and_gradients_are_those_of_the_slow_version(kind, rows: list[list[int]], known: bool) -> None:
     regularizer, batch, prediction = build(kind), batch_of(rows), predictions_of(len(rows))
+    if known:  # the batch is the whole training set
+        regularizer.start_training(batch.available)
     found = regularizer([prediction], [batch], [[]], 0.5)
-    model, maps = slow(regularizer, prediction, batch)
+    model, maps = slow(regularizer, prediction, batch, known)
     tensors = [*prediction.values(), *regularizer.parameters()]
     if model.requires_grad:
         assert_same_with_gradients(found[kind.term], model, tensors)
@@ -100,9 +103,34 @@ def test_without_any_label_both_terms_are_0_with_a_path(kind) -> None:
     assert all(p.grad is not None for p in regularizer.parameters())
 
 
-def test_a_pair_that_met_common_labels_is_no_longer_trained_on_predictions() -> None:
+def test_how_a_pair_is_trained_is_a_fact_about_the_training_set() -> None:
+    """Not about the batches so far: those differ by rank and by order, and a checkpoint does not know them."""
     regularizer, prediction = build(DirectMap), predictions_of(4)
-    regularizer([prediction], [batch_of(AVAILABILITY["all"])], [[]], 0.0)
-    found = regularizer([prediction], [batch_of(AVAILABILITY["one label"])], [[]], 0.0)
-    assert found["direct_map_training"] == 0
-    assert found["direct_map"] > 0
+    alone, together = batch_of(AVAILABILITY["one label"]), batch_of(AVAILABILITY["all"])
+    regularizer.start_training(torch.tensor([[1, 1, 0], [0, 0, 1], [1, 0, 0]]).bool())
+    before = regularizer([prediction], [alone], [[]], 0.0)
+    regularizer([prediction], [together], [[]], 0.0)
+    after = regularizer([prediction], [alone], [[]], 0.0)
+    assert after == before
+    # Segmentation and depth have a common sample in the set, so these predictions train no map between them.
+    trained = gradients(before["direct_map_training"], list(regularizer.maps.parameters()))
+    names = [name for name, _ in regularizer.maps.named_parameters()]
+    reached = {name.split(".")[0] for name, g in zip(names, trained, strict=True) if g.any()}
+    assert reached == {
+        f"{source}__to__{target}"
+        for source in NAMES
+        for target in NAMES
+        if source != target and {source, target} != {"segmentation", "depth"}
+    }
+
+
+def test_the_trainer_tells_which_labels_there_are() -> None:
+    told = []
+    for rows in ([[1, 0], [0, 1], [1, 0], [0, 1]], [[1, 0], [1, 1], [1, 0], [0, 1]]):
+        data = ToyDataModule(4, tasks=["segmentation", "depth"], scenario=Given(rows), batch_size=2)
+        regularizer = DirectMap(widths=(4,), depths=(1,))
+        module = PartialLabelModule(data.tasks, ToyNetwork(), regularizer)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        L.Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, **quiet).fit(module, data)
+        told.append(len(regularizer._meeting))
+    assert told == [0, 2]

@@ -1,10 +1,20 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
 from jtr_lightning.batch import Batch, join
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.tasks import Classification, Depth
 from tests.regularizers.pair_cases import (
@@ -15,6 +25,7 @@ from tests.regularizers.pair_cases import (
     predictions_of,
     tasks,
 )
+from tests.toy import ToyDataModule, ToyNetwork
 
 CHANNELS = 5
 
@@ -140,6 +151,89 @@ def test_gamma_and_beta_have_a_learning_rate_of_their_own(mtpsl: MTPSL) -> None:
         id(p) for p in mtpsl.parameters()
     }
     assert len(film["params"]) == 6
+
+
+class Rates(L.Callback):
+    """Notes the learning rates that each epoch trains with."""
+
+    def __init__(self) -> None:
+        self.found: list[list[float]] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.found.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+def rates(
+    epochs: int,
+    schedule: Callable[[Optimizer], LRScheduler] | None,
+    path: str | None = None,
+    **arguments: Any,
+) -> list[list[float]]:
+    """Learning rates of network, mapping network and FiLM in each epoch of a training."""
+    data = ToyDataModule(2, tasks=["segmentation", "depth"], batch_size=2)
+    mtpsl = MTPSL(widths=(2,), depths=(1,), **arguments)
+    module = PartialLabelModule(data.tasks, ToyNetwork(2), mtpsl, lr_scheduler=schedule)
+    callback = Rates()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=epochs, limit_val_batches=0, callbacks=[callback], **quiet
+    )
+    resumed = path is not None and Path(path).exists()
+    trainer.fit(module, data, ckpt_path=path if resumed else None, weights_only=True)
+    if path is not None:
+        trainer.save_checkpoint(path)
+    return callback.found
+
+
+def test_the_schedules_are_the_published_ones_each_for_its_own_parameters() -> None:
+    """StepLR(30, 0.5) from 1e-3 for gamma and beta beside StepLR(100, 0.5) from 1e-4 for all else."""
+    found = rates(102, lambda optimizer: StepLR(optimizer, 100, 0.5))
+    assert found[29] == pytest.approx([1e-4, 1e-4, 1e-3])
+    assert found[30] == pytest.approx([1e-4, 1e-4, 5e-4])
+    assert found[60] == pytest.approx([1e-4, 1e-4, 2.5e-4])
+    assert found[99] == pytest.approx([1e-4, 1e-4, 1.25e-4])
+    assert found[100] == pytest.approx([5e-5, 5e-5, 1.25e-4])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        None,
+        lambda optimizer: CosineAnnealingLR(optimizer, 4),
+        lambda optimizer: OneCycleLR(optimizer, 0.1, 4),
+    ],
+    ids=["none", "cosine", "one cycle"],
+)
+def test_the_schedule_of_film_is_its_own_beside_any_other(schedule: Any, tmp_path: Path) -> None:
+    arguments = {"film_step_size": 2, "film_gamma": 0.1}
+    assert [film for *_, film in rates(4, schedule, **arguments)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    path = str(tmp_path / "half.ckpt")
+    halves = rates(3, schedule, path, **arguments) + rates(4, schedule, path, **arguments)
+    assert [film for *_, film in halves] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_without_a_step_size_film_follows_the_main_schedule() -> None:
+    found = rates(3, lambda optimizer: StepLR(optimizer, 2, 0.5), film_step_size=None)
+    assert found[2] == pytest.approx([5e-5, 5e-5, 5e-4])
+
+
+def test_a_step_size_of_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`film_step_size` of MTPSL should be at least 1.*found 0"):
+        MTPSL(film_step_size=0)
+
+
+def test_weights_start_as_published() -> None:
+    """Xavier normal, zero biases, gamma 1 and beta 0."""
+    regularizer = MTPSL(widths=(32, 32), depths=(1, 1))
+    regularizer.build(tasks(), [32])
+    convolutions = [m for m in regularizer.mapping.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 5
+    assert not any(bool(conv.bias.any()) for conv in convolutions)
+    expected = [(2 / (9 * (conv.in_channels + conv.out_channels))) ** 0.5 for conv in convolutions]
+    assert [conv.weight.std().item() for conv in convolutions] == pytest.approx(expected, rel=0.1)
+    gamma, beta = regularizer.mapping.film()[:2]
+    assert bool((gamma == 1).all())
+    assert not beta.any()
 
 
 def test_a_single_dense_task_is_refused() -> None:

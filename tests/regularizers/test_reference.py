@@ -107,7 +107,7 @@ def test_equal_with_fewer_views_weights_and_a_ramp(views: int) -> None:
         distance_weight=3.0,
         autoencoder_distance_weight=0.5,
         reconstruction_weight=0.7,
-        distance_ramp=0.4,
+        ramp=0.4,
     )
     batches = [random_batch(fast.tasks, _AVAILABLE["random_labels"]) for _ in range(views)]
     predictions = [random_predictions(fast.tasks, _B) for _ in range(views)]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -123,6 +124,30 @@ def test_values_change_with_the_geometry() -> None:
     assert torch.allclose(middle["normals"][:, 0], 0.6 * sign)
     assert torch.equal(middle["normals"][:, 1:], torch.tensor([0.0, -0.8]).expand(6, -1))
     assert torch.allclose(middle["flow"], torch.stack([0.5 * sign, torch.full((6,), 0.25)], 1))
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000), flip=st.sampled_from([0.0, 0.5]))
+def test_what_is_undone_is_back_in_its_place_with_its_value(seed: int, flip: float) -> None:
+    torch.manual_seed(seed)
+    tasks: dict[str, Task] = {
+        "place": DenseRegression(channels=2, high=W),
+        "flow": DenseRegression(channels=2, low=-1, high=W, signed_channels=[0]),
+        "depth": Depth(),
+        "disparity": Depth(inverse=True),
+    }
+    geometry = ViewMaker(flip=flip).draw(coordinate_batch(6)[0])
+    shown = geometry.visible(H, W)
+    share = shown.flatten(1).float().mean(1)
+    assert torch.allclose(share, geometry.zoom**-2, atol=0.1)
+    # Without the view's outermost pixels, which are repeated where it ends.
+    inner = -F.max_pool2d(F.pad(-shown.float(), (2, 2, 2, 2)), 5, stride=1) > 0
+    for task in tasks.values():
+        values = coordinates(6)[:, : task.channels] + 1
+        back = geometry.undo(geometry.apply(values, task, smooth=True), task)
+        assert float(((back - values).abs() * inner).max()) < 1e-3
+        kept = geometry.undo(geometry.apply(values, task, smooth=True), task, keep_zoom=True)
+        assert torch.allclose(kept, task.zoomed(back, geometry.zoom))
 
 
 @settings(max_examples=8, deadline=None)

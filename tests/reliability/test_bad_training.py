@@ -1,35 +1,30 @@
-"""States of a training that cannot be right, or that are as far from the usual as they may be."""
+"""Losses, gradients and weights that are no numbers: nothing of them reaches a checkpoint."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from jtr_lightning.balancing import DynamicWeightAverage
 from jtr_lightning.batch import Batch
-from jtr_lightning.callbacks.guard import MOST_PENDING, NonFiniteGuard, _Check
+from jtr_lightning.callbacks.guard import MOST_PENDING, NonFiniteGuard, OnNonFinite, _Check, _Step
 from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import ConfigError, TrainingError
-from jtr_lightning.module import PartialLabelModule, StepLosses, read_checkpoint
-from jtr_lightning.networks.segnet import SegNet
-from jtr_lightning.networks.smp import SMPNetwork
-from jtr_lightning.regularizers.base import Regularizer, View
-from jtr_lightning.regularizers.consistency import ConsistencyRegularization
-from jtr_lightning.regularizers.jtr import JTR
-from jtr_lightning.regularizers.mtpsl import MTPSL
-from jtr_lightning.tasks import DenseRegression, Depth, Segmentation, Task
-from tests.reliability.trainings import QUIET, TinyData
-from tests.tiny import SIZE
-from tests.toy import Given, ToyNetwork
+from jtr_lightning.module import PartialLabelModule, StepLosses
+from jtr_lightning.regularizers.base import Regularizer
+from jtr_lightning.tasks import Depth, Segmentation
+from tests.reliability.trainings import QUIET, TinyData, train
+from tests.toy import ToyNetwork
 
 TASKS = ["segmentation", "depth"]
 BAD = math.nan, math.inf
@@ -84,26 +79,6 @@ class OneBad(TinyData):
 
         source.read_label = label  # type: ignore[method-assign]
         return source
-
-
-def train(
-    module: PartialLabelModule, data: L.LightningDataModule, *callbacks: L.Callback, **options: Any
-) -> L.Trainer:
-    trainer = L.Trainer(
-        **{
-            "accelerator": "cpu",
-            "max_epochs": 1,
-            "limit_val_batches": 0,
-            "logger": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "enable_checkpointing": any(isinstance(c, Resume) for c in callbacks),
-            "callbacks": list(callbacks),
-            **options,
-        }
-    )
-    trainer.fit(module, data)
-    return trainer
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -202,11 +177,25 @@ def test_a_skipped_step_is_not_in_the_epochs_means() -> None:
     assert 0 < float(trainer.callback_metrics["train/depth/loss"]) < 10
 
 
-def test_a_gradient_that_is_no_number_is_skipped_too() -> None:
-    class Root(Depth):
-        def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-            return super().loss(prediction, target) + (prediction.flatten(1)[:, 0] * 0).sqrt()
+class Root(Depth):
+    """A depth whose loss is finite and whose gradient is not, in one of the training steps or in all."""
 
+    def __init__(self, step: int | None = None) -> None:
+        super().__init__()
+        self.step = step
+        self.calls = 0
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        loss = super().loss(prediction, target)
+        if not torch.is_grad_enabled():
+            return loss
+        bad = self.step in (None, self.calls)
+        self.calls += 1
+        # 0, whose slope is 0 times infinity
+        return loss + (prediction.flatten(1)[:, 0] * 0).sqrt() if bad else loss
+
+
+def test_a_gradient_that_is_no_number_is_skipped_too() -> None:
     data = TinyData(tasks=["depth"])
     module = PartialLabelModule({"depth": Root()}, ToyNetwork())
     before = weights(module)
@@ -214,6 +203,55 @@ def test_a_gradient_that_is_no_number_is_skipped_too() -> None:
     train(module, data, guard)
     assert guard.skipped == 3
     assert unlike(before, weights(module)) == []
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_epochs_last_step_reaches_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    data = TinyData(tasks=["depth"], batch_size=2)  # 3 steps in an epoch
+    module = PartialLabelModule({"depth": Root(step=5)}, ToyNetwork())
+    orders: list[list[int]] = []
+
+    class Keep(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            orders.append(batch.index.tolist())
+
+    with pytest.raises(TrainingError) as error:
+        train(module, data, NonFiniteGuard(), Resume(tmp_path), Keep(), limit_val_batches=1.0, max_epochs=2)
+    first, second = orders[5]
+    told = str(error.value)
+    assert "The gradient of the loss should be finite; found NaN or infinity in step 5 (epoch 1)" in told
+    assert f"at the samples 'building/sample_{first}', 'building/sample_{second}'." in told
+    last = read_checkpoint(tmp_path / "last.ckpt")
+    assert last["global_step"] == 3
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+    assert all(value.isfinite().all() for value in module.parameters()), "the step changed nothing"
+
+
+def test_an_overflow_of_16_bits_is_left_to_the_scaler_of_the_loss() -> None:
+    data = TinyData(tasks=["depth"])
+    module = PartialLabelModule({"depth": Root()}, ToyNetwork())
+    trainer = train(module, data, plugins=[MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))])
+    assert trainer.global_step == 3
+    guarded = PartialLabelModule({"depth": Root()}, ToyNetwork())
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    assert train(guarded, data, NonFiniteGuard(), plugins=[plugin]).global_step == 3
+    assert all(value.isfinite().all() for value in guarded.parameters())
+
+
+@pytest.mark.parametrize("mode", get_args(OnNonFinite))
+def test_no_checkpoint_gets_weights_that_an_optimizer_made_infinite(
+    mode: OnNonFinite, tmp_path: Path
+) -> None:
+    data = TinyData(tasks=["depth"])
+    huge = {"lr": 1e38, "weight_decay": 1e38}
+    module = PartialLabelModule(
+        data.tasks, ToyNetwork(), optimizer=lambda groups: torch.optim.SGD(groups, **huge)
+    )
+    told = r"The weights should be finite; found NaN or infinity in 'network\..*' after step 0 \(epoch 0\)"
+    with pytest.raises(TrainingError, match=told):
+        train(module, data, NonFiniteGuard(mode), Resume(tmp_path), limit_train_batches=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_skipping_for_ever_ends_the_training() -> None:
@@ -275,163 +313,51 @@ class Slow:
         self.waited = True
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
 @pytest.mark.parametrize("when", ["many steps later", "at a checkpoint", "at the end of the epoch"])
-def test_a_check_that_is_under_way_is_not_waited_for_before_it_must_be(when: str) -> None:
+def test_a_check_that_is_under_way_is_not_waited_for_before_it_must_be(
+    when: str, what: Literal["loss", "gradient"]
+) -> None:
     module = PartialLabelModule({"depth": Depth()}, ToyNetwork())
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy._lightning_module = module
     losses = StepLosses(torch.tensor(math.nan), torch.tensor([[math.nan]]), {}, torch.tensor([4]))
     events = [Slow() for _ in range(MOST_PENDING + 1)]
     guard = NonFiniteGuard()
+
+    def pend(step: int, finite: bool, event: Any) -> None:
+        guard._pending.append(_Check(what, _Step(step, 0, losses), torch.tensor(finite), event))
+
     for step, event in enumerate(events[:MOST_PENDING]):
-        guard._pending.append(_Check(step, 0, losses, torch.tensor(step > 0), event))  # type: ignore[arg-type]
+        pend(step, step > 0, event)
     guard._look(trainer, wait=False)
     assert not any(event.waited for event in events)
     if when == "many steps later":
-        guard._pending.append(_Check(99, 0, losses, torch.tensor(True), events[-1]))  # type: ignore[arg-type]
+        pend(99, True, events[-1])
     looks = {
         "many steps later": lambda: guard._look(trainer, wait=False),
         "at a checkpoint": lambda: guard.on_save_checkpoint(trainer, module, {}),
         "at the end of the epoch": lambda: guard.on_train_epoch_end(trainer, module),
     }
-    with pytest.raises(TrainingError, match=r"found nan in step 0 .* task 'depth' at the samples number 4\."):
+    told = {
+        "loss": r"found nan in step 0 .* task 'depth' at the samples number 4\.",
+        "gradient": r"The gradient .* infinity in step 0 \(epoch 0\), at the samples number 4\.",
+    }
+    with pytest.raises(TrainingError, match=told[what]):
         looks[when]()
     assert not events[-1].waited
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_is_not_waited_for_and_no_checkpoint_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_gpu_is_not_waited_for_and_no_checkpoint_is_written(what: str, tmp_path: Path) -> None:
     data = TinyData(tasks=TASKS, number=40, batch_size=2)
-    module = PartialLabelModule(data.tasks, ToyNetwork(), Term(step=15))
-    with pytest.raises(TrainingError, match=r"in step 15 .*the regularizer's term 'term'"):
+    # The last step but four, and the very last: a check of each that nothing but the checkpoint waits for.
+    term = Term(step=15) if what == "loss" else None
+    tasks = data.tasks if what == "loss" else {**data.tasks, "depth": Root(step=19)}
+    module = PartialLabelModule(tasks, ToyNetwork(), term)
+    told = {"loss": r"in step 15 .*the regularizer's term 'term'", "gradient": r"The gradient .* in step 19"}
+    with pytest.raises(TrainingError, match=told[what]):
         train(module, data, NonFiniteGuard(), Resume(tmp_path), accelerator="gpu", devices=1)
     assert list(tmp_path.iterdir()) == []
-
-
-# Labels that are not there
-
-
-REGULARIZERS = {
-    "none": lambda: None,
-    "jtr": lambda: JTR(widths=(4, 4), depths=(1, 1)),
-    "consistency": ConsistencyRegularization,
-    "mtpsl": lambda: MTPSL(widths=(4, 4), depths=(1, 1)),
-}
-
-
-@pytest.mark.parametrize("name", REGULARIZERS)
-def test_batches_without_any_label_train_on(name: str) -> None:
-    rows = [[0, 0]] * 4 + [[1, 0], [0, 1]]
-    data = TinyData(tasks=TASKS, scenario=Given(rows), batch_size=1)
-    module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
-    trainer = train(module, data, NonFiniteGuard())
-    assert trainer.global_step == 6
-    assert all(value.isfinite().all() for value in module.parameters())
-
-
-def test_a_batch_without_a_label_moves_nothing_by_itself() -> None:
-    data = TinyData(tasks=TASKS, scenario=Given([[1, 1]] + [[0, 0]] * 5), batch_size=1)
-    data.setup("fit")
-    module = PartialLabelModule(data.tasks, ToyNetwork())
-    (empty, *_) = [batch for batch in data.train_dataloader() if not batch.available.any()]
-    losses = module.supervised_losses(module(empty.image), empty)
-    losses.sum().backward()  # type: ignore[no-untyped-call]
-    assert losses.tolist() == [[0.0, 0.0]]
-    assert all((parameter.grad == 0).all() for parameter in module.parameters() if parameter.grad is not None)
-
-
-def test_a_task_that_never_has_a_label_is_refused_before_the_training() -> None:
-    data = TinyData(tasks=TASKS, scenario=Given([[1, 0]] * 6))
-    module = PartialLabelModule(data.tasks, ToyNetwork())
-    with pytest.raises(ConfigError, match="leaves none for task 'depth'"):
-        train(module, data)
-
-
-class Invalid(TinyData):
-    """Every label exists and has not one valid pixel."""
-
-    def source(self, split: Any) -> SampleSource:
-        source = super().source(split)
-        nothing = {"segmentation": np.full(SIZE, -1, np.int16), "depth": np.zeros(SIZE, np.float32)}
-        source.read_label = lambda index, task: nothing[task].copy()  # type: ignore[method-assign]
-        return source
-
-
-@pytest.mark.parametrize("name", REGULARIZERS)
-def test_labels_without_a_valid_pixel_train_and_evaluate(name: str) -> None:
-    data = Invalid(tasks=TASKS)
-    module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
-    trainer = train(module, data, NonFiniteGuard(), limit_val_batches=1.0)
-    assert all(value.isfinite().all() for value in module.parameters())
-    assert not any(
-        math.isnan(float(value)) for key, value in trainer.callback_metrics.items() if "/loss" in key
-    )
-
-
-# Sizes
-
-
-@pytest.mark.parametrize("network", [lambda: SMPNetwork("resnet18"), SegNet])
-def test_a_last_batch_of_one_sample_is_left_out_of_training_and_evaluated(network: Any) -> None:
-    """BatchNorm has no statistics of one value."""
-    data = TinyData(tasks=["depth"], number=3, batch_size=2)
-    module = PartialLabelModule(data.tasks, network())
-    trainer = train(module, data, limit_val_batches=1.0)
-    assert trainer.global_step == 1
-    assert float(trainer.callback_metrics["val/depth/abs_err"]) > 0
-
-
-@pytest.mark.parametrize("network", [lambda: SMPNetwork("resnet18"), SegNet])
-def test_an_image_smaller_than_the_stride_gets_a_prediction_of_its_size(network: Any) -> None:
-    module = PartialLabelModule({"depth": Depth()}, network()).eval()
-    assert module(torch.rand(1, 3, 5, 3))["depth"].shape == (1, 1, 5, 3)
-
-
-@pytest.mark.parametrize("number", [1, 16])
-def test_one_task_and_sixteen(number: int) -> None:
-    tasks: dict[str, Task] = {f"edges_{i}": DenseRegression() for i in range(number)}
-    labels = torch.rand(2, 1, *SIZE)
-    batch = Batch(
-        torch.rand(2, 3, *SIZE),
-        dict.fromkeys(tasks, labels),
-        torch.ones(2, number, dtype=torch.bool),
-        torch.zeros(2, dtype=torch.int64),
-        torch.arange(2),
-    ).validate(tasks)
-    regularizer = JTR(widths=(4, 4), depths=(1, 1)) if number > 1 else None
-    module = PartialLabelModule(tasks, ToyNetwork(), regularizer, DynamicWeightAverage())
-    losses = module.supervised_losses(module(batch.image), batch)
-    assert losses.shape == (2, number)
-    views: Sequence[View] = () if regularizer is None else regularizer.sample_views(batch)
-    predictions, features = module._run_views(batch, views)
-    if regularizer is not None:
-        terms = regularizer(predictions, [batch, *(view.batch for view in views)], features, 0.5)
-        assert all(float(term.detach()) > 0 for term in terms.values())
-
-
-def test_jtr_with_one_task_is_refused() -> None:
-    with pytest.raises(ConfigError, match="JTR should have at least 2 tasks"):
-        PartialLabelModule({"depth": Depth()}, ToyNetwork(), JTR())
-
-
-def test_a_thousand_classes() -> None:
-    tasks: dict[str, Task] = {"segmentation": Segmentation(1000), "depth": Depth()}
-    labels = {"segmentation": torch.randint(0, 1000, (2, *SIZE)), "depth": torch.rand(2, 1, *SIZE) + 0.1}
-    batch = Batch(
-        torch.rand(2, 3, *SIZE),
-        {name: label.to(tasks[name].target_dtype) for name, label in labels.items()},
-        torch.tensor([[True, False], [True, True]]),
-        torch.zeros(2, dtype=torch.int64),
-        torch.arange(2),
-    ).validate(tasks)
-    module = PartialLabelModule(tasks, ToyNetwork(), JTR(widths=(4, 4), depths=(1, 1)))
-    assert isinstance(module.regularizer, JTR)
-    views = module.regularizer.sample_views(batch)
-    predictions, features = module._run_views(batch, views)
-    terms = module.regularizer(predictions, [batch, *(view.batch for view in views)], features, 0.5)
-    (sum(terms.values(), torch.zeros(())) + module.supervised_losses(predictions[0], batch).sum()).backward()  # type: ignore[no-untyped-call]
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.network.parameters())
-    metrics = tasks["segmentation"].metrics()
-    metrics.update(predictions[0]["segmentation"].detach(), batch.labels["segmentation"])
-    assert all(math.isfinite(float(value)) for value in metrics.compute().values())

@@ -21,10 +21,10 @@ import torch
 from jtr_lightning.callbacks import checkpoint_files
 from jtr_lightning.callbacks.checkpoint_files import WholeCheckpointIO, newest_whole_checkpoint
 from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import CommandLine
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import read_checkpoint
 from jtr_lightning.testing.comparing import same
 from tests.reliability.trainings import EPOCHS, STEPS, At, Order, fit, in_a_process, kill_me, resume, state
 

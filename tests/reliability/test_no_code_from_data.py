@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from jtr_lightning.callbacks.checkpoint_files import WholeCheckpointIO, newest_whole_checkpoint
+from jtr_lightning.checkpoint import DESCRIPTION, read_checkpoint
 from jtr_lightning.cli.main import main
 from jtr_lightning.data.files import read_npy, read_npz
 from jtr_lightning.data.folder import FolderDataModule
@@ -23,7 +24,7 @@ from jtr_lightning.data.nyuv2 import NYUv2DataModule
 from jtr_lightning.data.nyuv2_depth_only import find_depth_only
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import ConfigError, DataError, UserError
-from jtr_lightning.module import DESCRIPTION, PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.encoders import read_weights
 from jtr_lightning.prediction.files import as_path
 from jtr_lightning.scenarios import SplitFile

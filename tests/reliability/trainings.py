@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from tests.tiny import TinyData, ToyNetwork
 
@@ -93,6 +95,27 @@ def resume(folder: str | Path, *options: str, callbacks: Sequence[L.Callback] = 
 
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
+
+
+def train(
+    module: PartialLabelModule, data: L.LightningDataModule, *callbacks: L.Callback, **options: Any
+) -> L.Trainer:
+    """A training without the command line."""
+    trainer = L.Trainer(
+        **{
+            "accelerator": "cpu",
+            "max_epochs": 1,
+            "limit_val_batches": 0,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": any(isinstance(c, Resume) for c in callbacks),
+            "callbacks": list(callbacks),
+            **options,
+        }
+    )
+    trainer.fit(module, data)
+    return trainer
 
 
 def in_a_process(target: Callable[..., Any], *arguments: Any, timeout: float = 120) -> int:

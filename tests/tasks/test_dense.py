@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ class TestSegmentation:
     def test_an_id_out_of_range_is_refused(self, bad: int) -> None:
         with pytest.raises(DataError, match=rf"class ids 0..2.*found ids from .*{bad}"):
             Segmentation(3).to_target(np.array([[0, bad]], dtype=np.int16))
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_whole_numbers_of_floating_point_are_ids(self, dtype: type) -> None:
+        target = Segmentation(3).to_target(np.array([[0, 255, 2, -1]], dtype=dtype))
+        assert target.tolist() == [[0, -1, 2, -1]]
+
+    @pytest.mark.parametrize("bad", [0.7, -0.5, math.nan, math.inf, 1e30])
+    def test_any_other_number_is_refused(self, bad: float) -> None:
+        with pytest.raises(DataError, match=rf"whole numbers as class ids; found {re.escape(f'{bad:g}')}\."):
+            Segmentation(3).to_target(np.array([[0, bad, 1.9]], dtype=np.float32))
 
     def test_a_palette_of_another_length_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="each of the 3 classes; found 1"):

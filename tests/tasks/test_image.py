@@ -48,6 +48,9 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         Classification(2).to_target(np.array(2))
     with pytest.raises(DataError, match="one class id"):
         Classification(2).to_target(np.array([0, 1]))
+    for bad in (0.7, np.nan):
+        with pytest.raises(DataError, match=f"whole numbers as class ids; found {bad:g}"):
+            Classification(2).to_target(np.array(bad))
     with pytest.raises(DataError, match=r"2 value\(s\)"):
         Regression(2).to_target(np.array(1.0))
     with pytest.raises(ConfigError, match="at least 2"):

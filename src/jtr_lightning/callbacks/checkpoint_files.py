@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import read_checkpoint
 
 LAST = "last.ckpt"
 """The checkpoint that a training goes on from."""

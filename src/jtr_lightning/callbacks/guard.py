@@ -1,10 +1,10 @@
-"""What happens when a loss is NaN or infinite."""
+"""What happens when a loss or its gradient is NaN or infinite."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import lightning as L
 import torch
@@ -25,23 +25,31 @@ MOST_NAMES = 5
 _log = logging.getLogger(__name__)
 
 
-class _Check(NamedTuple):
-    """A step on a device whose result is on its way to the host."""
+class _Step(NamedTuple):
+    """What is told of a step."""
 
-    step: int
+    number: int
     epoch: int
-    losses: StepLosses
+    losses: StepLosses | None
+
+
+class _Check(NamedTuple):
+    """A loss or a gradient on a device; whether it is finite is on its way to the host."""
+
+    what: Literal["loss", "gradient"]
+    step: _Step
     finite: Tensor
     arrived: torch.cuda.Event
 
 
 class NonFiniteGuard(L.Callback):
-    """Looks whether each step's loss is finite, and names the task and the samples where it is not.
+    """Looks whether each step's loss and gradient are finite, and names the task and the samples where they are not.
 
     ``stop`` ends the training: on the CPU before the step changes anything; on a GPU, which is never waited for, some
     steps later (at most 16), but before any checkpoint is written, so that none ever holds weights of such a step.
-    ``skip`` leaves out the optimizer step, also where the loss is finite and its gradient is not, reports it, and
-    counts it in ``train/skipped_steps``; for that it waits for the device in each step.
+    ``skip`` leaves out the optimizer step, reports it, and counts it in ``train/skipped_steps``; for that it waits for
+    the device in each step. Where an optimizer makes weights that are not finite out of a gradient that is, no
+    checkpoint is written, and the training ends as well.
 
     Args:
         on_nonfinite: ``stop`` or ``skip``.
@@ -87,21 +95,24 @@ class NonFiniteGuard(L.Callback):
         """Looks at the loss, or asks the device to."""
         if not isinstance(pl_module, PartialLabelModule) or pl_module.step_losses is None:
             return
-        losses = pl_module.step_losses
-        step, epoch = trainer.global_step, trainer.current_epoch
-        finite = losses.total.isfinite()
-        if self.on_nonfinite == "stop" and finite.is_cuda:
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            on_host = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
-            arrived.record()
-            self._pending.append(_Check(step, epoch, losses, on_host, arrived))
-            self._look(trainer, wait=False)
+        finite = pl_module.step_losses.total.isfinite()
+        if self.on_nonfinite == "stop":
+            self._stop_unless(finite, "loss", trainer)
         elif not finite:
-            told = _sentence(trainer, pl_module, losses, step, epoch)
-            if self.on_nonfinite == "stop":
-                raise TrainingError(f"{told} {_REMEDY}")
-            self._found = told
+            self._found = _SENTENCES["loss"](trainer, _step(trainer))
             pl_module.train_losses.go_on(self._sums)
+
+    def _stop_unless(self, finite: Tensor, what: Literal["loss", "gradient"], trainer: L.Trainer) -> None:
+        """Ends the training if something is not finite: now, or where a device knows it when that has arrived."""
+        if not finite.is_cuda:
+            if not finite:
+                raise TrainingError(f"{_SENTENCES[what](trainer, _step(trainer))} {_REMEDY}")
+            return
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        on_host = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
+        arrived.record()
+        self._pending.append(_Check(what, _step(trainer), on_host, arrived))
+        self._look(trainer, wait=False)
 
     def _look(self, trainer: L.Trainer, wait: bool) -> None:
         """Takes in the checks that have arrived; all of them if told to wait."""
@@ -113,8 +124,7 @@ class NonFiniteGuard(L.Callback):
                 return
             self._pending.popleft()
             if not check.finite:
-                told = _sentence(trainer, trainer.lightning_module, check.losses, check.step, check.epoch)
-                raise TrainingError(f"{told} {_REMEDY}")
+                raise TrainingError(f"{_SENTENCES[check.what](trainer, check.step)} {_REMEDY}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Looks at what is left of the epoch."""
@@ -127,24 +137,31 @@ class NonFiniteGuard(L.Callback):
     ) -> None:
         """Looks before anything is kept."""
         self._look(trainer, wait=True)
+        for name, weight in pl_module.named_parameters():
+            if not weight.isfinite().all():
+                raise TrainingError(
+                    f"The weights should be finite; found NaN or infinity in '{name}' after step "
+                    f"{trainer.global_step - 1} (epoch {trainer.current_epoch}), so that no checkpoint is written. The "
+                    "step's gradient was finite: lower the learning rate, or raise the `eps` of the optimizer."
+                )
 
-    # Skipping
+    # Before the weights change
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Takes the gradients away where they are of no use: an optimizer passes over a weight without one."""
-        if self.on_nonfinite != "skip":
-            return
+        """Looks at the gradients, and takes them away to skip: an optimizer passes over a weight without one."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        found, self._found = self._found, None
         # With 16 bits an overflow of the gradients is usual, and the scaler of the loss answers it itself.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        if found is None and not scaled and not _all_finite([p.grad for p in parameters]):
-            found = (
-                f"The gradient of the loss should be finite; found NaN or infinity in step {trainer.global_step} "
-                f"(epoch {trainer.current_epoch})."
-            )
+        finite = None if scaled or not parameters else _all_finite([p.grad for p in parameters])
+        if self.on_nonfinite == "stop":
+            if finite is not None:
+                self._stop_unless(finite, "gradient", trainer)
+            return
+        found, self._found = self._found, None
+        if found is None and finite is not None and not finite:
+            found = _SENTENCES["gradient"](trainer, _step(trainer))
         if not trainer.strategy.reduce_boolean_decision(found is not None, all=False):
             self._in_a_row = 0
             return
@@ -167,32 +184,55 @@ _REMEDY = (
 )
 
 
-def _all_finite(gradients: list[Tensor]) -> bool:
-    return all(bool(gradient.isfinite().all()) for gradient in gradients)
+def _all_finite(gradients: list[Tensor]) -> Tensor:
+    """Whether every value is finite, bool ``[]`` on the gradients' device: in a few kernels, without waiting for it."""
+    # The largest magnitude of each: NaN and infinity pass through, and no sum can overflow.
+    some = [gradient for gradient in gradients if gradient.numel()]
+    return torch.nn.utils.get_total_norm(some, norm_type=float("inf")).isfinite()
 
 
-def _sentence(
-    trainer: L.Trainer, module: L.LightningModule, losses: StepLosses, step: int, epoch: int
-) -> str:
-    """What is not finite, in which step, for which task and samples."""
+def _step(trainer: L.Trainer) -> _Step:
+    losses = getattr(trainer.lightning_module, "step_losses", None)
+    return _Step(trainer.global_step, trainer.current_epoch, losses)
+
+
+def _of_loss(trainer: L.Trainer, step: _Step) -> str:
+    """That a loss is not finite, in which step, for which task and samples."""
+    losses, module = cast(StepLosses, step.losses), cast(PartialLabelModule, trainer.lightning_module)
     wrong = []
     index = losses.index.tolist()
-    tasks = module.tasks if isinstance(module, PartialLabelModule) else {}
-    for name, column in zip(tasks, losses.tasks.isfinite().T.tolist(), strict=True):
-        samples = [_name(trainer, i) for i, finite in zip(index, column, strict=True) if not finite]
+    for name, column in zip(module.tasks, losses.tasks.isfinite().T.tolist(), strict=True):
+        samples = [i for i, finite in zip(index, column, strict=True) if not finite]
         if samples:
-            more = f" and {len(samples) - MOST_NAMES} more" if len(samples) > MOST_NAMES else ""
-            wrong.append(f"task '{name}' at the samples {', '.join(samples[:MOST_NAMES])}{more}")
+            wrong.append(f"task '{name}' at the samples {_names(trainer, samples)}")
     wrong += [
         f"the regularizer's term '{name}'" for name, term in losses.terms.items() if not term.isfinite()
     ]
     if not wrong:
-        names = ", ".join(_name(trainer, i) for i in index[:MOST_NAMES])
-        wrong = [f"the weighted sum of finite losses, at the samples {names}"]
+        wrong = [f"the weighted sum of finite losses, at the samples {_names(trainer, index)}"]
     return (
-        f"The loss should be finite; found {float(losses.total):g} in step {step} (epoch {epoch}), from "
+        f"The loss should be finite; found {float(losses.total):g} in step {step.number} (epoch {step.epoch}), from "
         f"{'; '.join(wrong)}."
     )
+
+
+def _of_gradient(trainer: L.Trainer, step: _Step) -> str:
+    """That a gradient is not finite, in which step, for which samples: of a gradient nobody knows the task."""
+    last = "the last of the accumulated batches" if trainer.accumulate_grad_batches > 1 else "the samples"
+    index = [] if step.losses is None else step.losses.index.tolist()
+    where = f", at {last} {_names(trainer, index)}" if index else ""
+    return (
+        f"The gradient of the loss should be finite; found NaN or infinity in step {step.number} (epoch {step.epoch})"
+        f"{where}. The loss itself was finite: look for a root, a logarithm or a quotient at 0."
+    )
+
+
+_SENTENCES = {"loss": _of_loss, "gradient": _of_gradient}
+
+
+def _names(trainer: L.Trainer, index: list[int]) -> str:
+    more = f" and {len(index) - MOST_NAMES} more" if len(index) > MOST_NAMES else ""
+    return ", ".join(_name(trainer, i) for i in index[:MOST_NAMES]) + more
 
 
 def _name(trainer: L.Trainer, index: int) -> str:

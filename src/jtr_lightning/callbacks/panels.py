@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.legends import INK, MARGIN, PALE, PAPER, SWATCH, Strip, as_picture, font, legend_strip
 from jtr_lightning.tasks import Task
 from jtr_lightning.tasks.rendering import INVALID, Legend, colour_map
 
-INK = (32, 36, 44)
-PALE = (118, 124, 134)
-PAPER = (255, 255, 255)
 CARD = (238, 240, 243)
 HATCH = (104, 104, 104)
 CELL = 160
@@ -23,12 +21,8 @@ CELL = 160
 LARGEST_CELL = 256
 """Largest height of a cell in pixels; larger images are made smaller."""
 GAP = 6
-MARGIN = 16
 GROUP_GAP = 18
 HEADER = 46
-SWATCH = 13
-RAMP = 220
-"""Length of a colour bar."""
 
 
 def panels(
@@ -65,7 +59,7 @@ def panels(
     sheet.head(0, "image")
     images = (batch.image.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     for row in range(len(batch)):
-        sheet.paste(row, 0, 0, _picture(images[row]).resize(cell, _resampling(batch.size, cell)))
+        sheet.paste(row, 0, 0, as_picture(images[row]).resize(cell, _resampling(batch.size, cell)))
         if names:
             sheet.caption(row, names[row])
     for group, (name, task) in enumerate(tasks.items(), start=1):
@@ -153,7 +147,7 @@ class _Sheet:
         self.height = self.top + rows * (cell[1] + GAP)
         self.image = Image.new("RGB", (width, self.height), PAPER)
         self.draw = ImageDraw.Draw(self.image)
-        self.draw.text((MARGIN, MARGIN - 2), title, INK, _font(20))
+        self.draw.text((MARGIN, MARGIN - 2), title, INK, font(20))
 
     def _x(self, group: int, column: int) -> int:
         before = sum(self.groups[:group]) + column
@@ -162,13 +156,13 @@ class _Sheet:
     def head(self, group: int, name: str, unit: str = "", columns: Sequence[str] = ()) -> None:
         x, y = self._x(group, 0), self.top - HEADER
         right = self._x(group, self.groups[group] - 1) + self.cell[0]
-        self.draw.text((x, y), name, INK, _font(16))
+        self.draw.text((x, y), name, INK, font(16))
         if unit:
             self.draw.text(
-                (x + self.draw.textlength(name + "  ", _font(16)), y + 2), f"in {unit}", PALE, _font(13)
+                (x + self.draw.textlength(name + "  ", font(16)), y + 2), f"in {unit}", PALE, font(13)
             )
         for i, text in enumerate(columns):
-            self.draw.text((self._x(group, i), y + 22), text, PALE, _font(13))
+            self.draw.text((self._x(group, i), y + 22), text, PALE, font(13))
         self.draw.line((x, self.top - 4, right - 1, self.top - 4), INK, 1)
 
     def paste(self, row: int, group: int, column: int, picture: Image.Image) -> None:
@@ -176,18 +170,18 @@ class _Sheet:
 
     def caption(self, row: int, text: str) -> None:
         """A sample's name in the lower left corner of its image, its end where it is too long."""
-        font = _font(11)
-        while text and self.draw.textlength(text, font) > self.cell[0] - 10:
+        small = font(11)
+        while text and self.draw.textlength(text, small) > self.cell[0] - 10:
             text = "…" + text[2:]
         x, bottom = self._x(0, 0), self.top + row * (self.cell[1] + GAP) + self.cell[1]
-        self.draw.rectangle((x, bottom - 17, x + self.draw.textlength(text, font) + 9, bottom - 1), INK)
-        self.draw.text((x + 4, bottom - 16), text, PAPER, font)
+        self.draw.rectangle((x, bottom - 17, x + self.draw.textlength(text, small) + 9, bottom - 1), INK)
+        self.draw.text((x + 4, bottom - 16), text, PAPER, small)
 
     def with_legends(self, legends: Mapping[str, Legend], errors: Mapping[str, Legend]) -> Image.Image:
         """The sheet with a line of legends for each task that has one, and for the marks of missing labels."""
         nothing = Legend()
         strips = [
-            _legend_strip(name, legend, errors.get(name, nothing), self.image.width)
+            legend_strip(name, legend, errors.get(name, nothing), self.image.width)
             for name, legend in legends.items()
             if legend.colours or legend.scale or errors.get(name, nothing).scale
         ]
@@ -202,66 +196,8 @@ class _Sheet:
         return whole
 
 
-class _Strip:
-    """A line of legend that wraps."""
-
-    def __init__(self, name: str, width: int) -> None:
-        self.width = width
-        self.left = MARGIN + 120
-        self.x, self.y = self.left, 4
-        self.image = Image.new("RGB", (width, 600), PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-        self.draw.text((MARGIN, self.y - 1), name, INK, _font(14))
-
-    def swatch(self, text: str, picture: Image.Image, before: str = "") -> None:
-        """A picture between two texts."""
-        first = round(self.draw.textlength(before, _font(13))) + 6 if before else 0
-        length = first + picture.width + 6 + round(self.draw.textlength(text, _font(13))) + 16
-        self._make_room(length)
-        self.draw.text((self.x, self.y), before, INK, _font(13))
-        self.image.paste(picture, (self.x + first, self.y + 2))
-        self.draw.text((self.x + first + picture.width + 6, self.y), text, INK, _font(13))
-        self.x += length
-
-    def text(self, text: str) -> None:
-        """A word by itself, which stays with what follows it."""
-        length = round(self.draw.textlength(text, _font(13))) + 8
-        self._make_room(length + 340)
-        self.draw.text((self.x, self.y), text, PALE, _font(13))
-        self.x += length
-
-    def _make_room(self, length: int) -> None:
-        if self.x + length > self.width - MARGIN and self.x > self.left:
-            self.x, self.y = self.left, self.y + SWATCH + 8
-
-    def done(self) -> Image.Image:
-        return self.image.crop((0, 0, self.width, self.y + SWATCH + 10))
-
-
-def _legend_strip(name: str, legend: Legend, error: Legend, width: int) -> Image.Image:
-    strip = _Strip(name, width)
-    _draw_legend(strip, legend, error=False)
-    if error.scale is not None:
-        strip.text("error:")
-        _draw_legend(strip, error, error=True)
-    return strip.done()
-
-
-def _draw_legend(strip: _Strip, legend: Legend, error: bool) -> None:
-    for text, colour in legend.colours.items():
-        strip.swatch(text, Image.new("RGB", (SWATCH, SWATCH), (colour[0], colour[1], colour[2])))
-    if legend.scale is None or (error and legend.colours):
-        return
-    low, high = legend.scale
-    ramp = torch.linspace(0, 1, RAMP).expand(1, SWATCH, RAMP)
-    everywhere = torch.ones_like(ramp, dtype=torch.bool)
-    picture = _picture(colour_map(ramp, everywhere, error=error)[0])
-    last = f"{high:g} {legend.unit}".rstrip()
-    strip.swatch(f"{last} or more" if error else last, picture, f"{low:g}")
-
-
 def _marks_strip(width: int) -> Image.Image:
-    strip = _Strip("labels", width)
+    strip = Strip("labels", width)
     size = (3 * SWATCH, SWATCH)
     strip.swatch("no label for this task", Image.new("RGB", size, CARD))
     dark = Image.new("RGB", size, INVALID)
@@ -269,20 +205,13 @@ def _marks_strip(width: int) -> Image.Image:
     return strip.done()
 
 
-def _picture(pixels: Tensor) -> Image.Image:
-    """uint8 ``[1 or 3, H, W]`` as a picture."""
-    if pixels.shape[0] == 1:
-        return Image.fromarray(pixels[0].contiguous().numpy())
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-
-
 def _enlarged(pixels: Tensor, cell: tuple[int, int]) -> Image.Image:
-    return _picture(pixels).resize(cell, Image.Resampling.NEAREST)
+    return as_picture(pixels).resize(cell, Image.Resampling.NEAREST)
 
 
 def _centred(pixels: Tensor, cell: tuple[int, int]) -> Image.Image:
     """A card in the middle of a cell, enlarged as far as it fits."""
-    card = _picture(pixels)
+    card = as_picture(pixels)
     factor = min(cell[0] / card.width, cell[1] / card.height)
     card = card.resize((round(card.width * factor), round(card.height * factor)), Image.Resampling.BICUBIC)
     whole = Image.new("RGB", cell, PAPER)
@@ -293,7 +222,7 @@ def _centred(pixels: Tensor, cell: tuple[int, int]) -> Image.Image:
 
 def _no_label(cell: tuple[int, int]) -> Image.Image:
     card = Image.new("RGB", cell, CARD)
-    ImageDraw.Draw(card).text((cell[0] / 2, cell[1] / 2), "no label", PALE, _font(15), anchor="mm")
+    ImageDraw.Draw(card).text((cell[0] / 2, cell[1] / 2), "no label", PALE, font(15), anchor="mm")
     return card
 
 
@@ -310,7 +239,3 @@ def _hatched(picture: Image.Image, valid: Image.Image) -> Image.Image:
     hatched = picture.copy()
     hatched.paste(HATCH, mask=mask)
     return hatched
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,10 +46,21 @@ def new_run_folder(root: str | Path, name: str) -> Path:
 def _make(folder: Path) -> bool:
     """Makes a folder; False if another process was first."""
     try:
-        folder.mkdir()
+        folder.mkdir(parents=True)  # another process may have removed the parent, which was empty
     except FileExistsError:
         return False
     return True
+
+
+def remove_unused(folder: Path) -> None:
+    """Removes the folder of a run that failed before it wrote anything, and its parent if nothing else is in it.
+
+    Args:
+        folder: What ``new_run_folder`` made.
+    """
+    with contextlib.suppress(OSError):  # something is in it
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def run_of_checkpoint(checkpoint: str | Path) -> Path | None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jtr_lightning.cli.console import console
 from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.profiling import StepCost, StepProfiler
 
@@ -38,12 +39,11 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An option does not fit, or the JSON file cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="jtr bench",
         description="Measure how fast a config trains, where the time goes, and the arithmetic and memory it takes.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps that count (20)")
     parser.add_argument("--warm-up", type=int, default=5, metavar="N", help="steps before, which do not (5)")

@@ -6,25 +6,11 @@ import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells a wrong argument in one sentence, as every other mistake."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises instead of printing the usage and leaving.
-
-        Raises:
-            ConfigError: Always.
-        """
-        text = message[:1].upper() + message[1:]
-        raise ConfigError(f"{text}; see '{self.prog} --help'.")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What several config files and options together mean where they name different classes for one part.
+"""Config files before they are parsed: what is wrong with one, and what several of them and options mean together.
 
 jsonargparse keeps those arguments of the earlier class that the later one happens to have as well: AdamW in one file
 and SGD in the next, or on the command line, would silently train SGD with AdamW's weight decay. Here the arguments of
@@ -8,11 +8,13 @@ their classes derive from one another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from jtr_lightning.errors import ConfigError, did_you_mean
 
 PartPath = tuple[str, ...]
 
@@ -20,6 +22,56 @@ PartPath = tuple[str, ...]
 def option(arguments: Sequence[str], *flags: str) -> list[str]:
     """The values given to an option, as ``--flag value`` or ``--flag=value``, in order."""
     return [value for flag, value, _ in _options(arguments) if flag in flags]
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The content of a config file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it says; empty for an empty file.
+
+    Raises:
+        ConfigError: It is missing, unreadable, no YAML, or something else than names with values.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"The config should be a file; found none at '{path}'.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config file '{path}' should be readable text; found: {error}.") from error
+    except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        told = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"The config file '{path}' should be YAML; found{where}: {told}.") from error
+    if not isinstance(tree, dict | None):
+        raise ConfigError(
+            f"The config file '{path}' should have names with values, such as `data: ...`; found {tree!r:.40}."
+        )
+    return tree or {}
+
+
+def check_names(path: str | Path, tree: Mapping[str, Any], known: Collection[str], command: str) -> None:
+    """Refuses a config file with a part that the command does not have, such as a misspelled one.
+
+    Args:
+        path: The file, for the message.
+        tree: Its content.
+        known: The names of all parts.
+        command: Who takes them, for the message.
+
+    Raises:
+        ConfigError: There is another name.
+    """
+    for name in tree:
+        if str(name).partition(".")[0] not in known:
+            raise ConfigError(
+                f"The config file '{path}' has `{name}`, which {command} does not take; "
+                f"{did_you_mean(str(name), known)}"
+            )
 
 
 def forget_replaced_classes(arguments: Sequence[str]) -> list[str]:
@@ -30,13 +82,16 @@ def forget_replaced_classes(arguments: Sequence[str]) -> list[str]:
 
     Returns:
         The arguments; a config file that lost something is given by its content.
+
+    Raises:
+        ConfigError: A config file cannot be read.
     """
     result = list(arguments)
     configs: list[tuple[int, Any]] = []
     changed: set[int] = set()
     for flag, value, position in _options(arguments):
         if flag in ("--config", "-c"):
-            tree = _read(value)
+            tree = read_config(value)
             later = dict(_named_classes(tree))
         else:
             tree = None
@@ -65,14 +120,6 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str, int]]:
             yield flag, value, i
         elif i + 1 < len(arguments):
             yield flag, arguments[i + 1], i + 1
-
-
-def _read(path: str) -> Any:
-    """A config's content; None where the parser itself will tell what is wrong with it."""
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
 
 
 def _named_classes(tree: Any, path: PartPath = ()) -> Iterator[tuple[PartPath, str]]:

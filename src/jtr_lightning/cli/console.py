@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -53,6 +57,20 @@ def quiet() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(_is_of_interest)
+
+
+def program() -> str:
+    """What a user types for ``jtr``, for commands that are printed to be copied.
+
+    Returns:
+        ``jtr`` where the shell finds this installation by it, else the path of its program, quoted for a shell.
+    """
+    beside = Path(sys.executable).with_name("jtr")
+    on_path = shutil.which("jtr")
+    if not beside.is_file() or (on_path is not None and Path(on_path).samefile(beside)):
+        return "jtr"
+    near = beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside
+    return shlex.quote(str(near))
 
 
 def console() -> Console:

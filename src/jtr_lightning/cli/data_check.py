@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -17,8 +17,9 @@ from jtr_lightning.cli.console import console
 from jtr_lightning.cli.data_options import USAGE, parse_with_dataset, usable_cores
 from jtr_lightning.cli.main import EXIT_USER_ERROR
 from jtr_lightning.data.base import PartialLabelDataModule, Split
-from jtr_lightning.data.checking import LabelFacts, SplitFacts, check, class_names
-from jtr_lightning.data.contact_sheet import choose, contact_sheet
+from jtr_lightning.data.checking import SplitFacts, check
+from jtr_lightning.data.contact_sheet import Part, choose, contact_sheet
+from jtr_lightning.data.doubts import LabelFacts, class_names
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> int | None:
     parser.add_argument(
         "--sheet", default="contact_sheet.png", help="Where the picture of some samples goes; '' for none."
     )
-    parser.add_argument("--rows", type=int, default=8, help="Samples in that picture.")
+    parser.add_argument("--rows", type=int, default=4, help="Samples of each split in that picture.")
     given, data = parse_with_dataset(parser, arguments)
     for split in given.splits:
         if split not in splits:
@@ -102,6 +103,11 @@ def _counts(counter: Counter[tuple[int, ...]]) -> str:
     return ", ".join(shown) + (f" and {len(counter) - 4} more" if len(counter) > 4 else "") or "none"
 
 
+def _types(counter: Counter[str]) -> str:
+    """The types in which values are kept, the most frequent first; nothing where that is not known."""
+    return ", ".join(name for name, _ in counter.most_common() if name)
+
+
 def _table(title: str, *columns: str, justify: JustifyMethod = "right") -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
@@ -110,15 +116,14 @@ def _table(title: str, *columns: str, justify: JustifyMethod = "right") -> Table
 
 
 def _file_table(facts: SplitFacts, tasks: Mapping[str, Task]) -> Table:
-    """What was read, as the files hold it."""
-    table = _table("Files", "", "labels on disk", "read", "size (how many)", "dtype", justify="left")
-    table.add_row("image", "", str(facts.images.total()), _counts(facts.images), "uint8")
+    """What was read; the type is that of the values on disk."""
+    table = _table("Files", "", "labels", "read", "size (how many)", "type on disk", justify="left")
+    images = facts.images
+    table.add_row("image", "", str(images.total()), _counts(images), _types(facts.dtypes))
     for k, name in enumerate(tasks):
         label = facts.labels.get(name, LabelFacts())
-        on_disk = str(int(facts.on_disk[:, k].sum()))
-        table.add_row(
-            escape(name), on_disk, str(label.number), _counts(label.shapes), ", ".join(label.dtypes)
-        )
+        number = str(int(facts.on_disk[:, k].sum()))
+        table.add_row(escape(name), number, str(label.number), _counts(label.shapes), _types(label.dtypes))
     return table
 
 
@@ -159,11 +164,14 @@ def _write_sheet(
     data: PartialLabelDataModule,
     rows: int,
 ) -> None:
-    opened: Iterable[SplitFacts] = (facts for facts in report.values() if facts.source is not None)
-    facts = next(iter(opened), None)
-    if facts is None or facts.source is None:
+    parts = [
+        Part(split, facts.source, facts.on_disk, choose(facts.on_disk, rows))
+        for split, facts in report.items()
+        if facts.source is not None and facts.same_as is None
+    ]
+    if not parts:
         return
-    sheet = contact_sheet(facts.source, data.tasks, facts.on_disk, choose(facts.on_disk, rows))
+    sheet = contact_sheet(parts, data.tasks)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from jtr_lightning.cli.console import console
-from jtr_lightning.cli.data_options import parse
-from jtr_lightning.data.rooms.all_layouts import LAYOUTS
-from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError, did_you_mean
 
+_CHECK = "Look at it with `{jtr} data check {folder} --dataset {dataset}`"
 _NEXT = {
-    "taskonomy": "Look at it with `jtr data check {folder} --dataset rooms`",
-    "nyuv2": "Look at it with `jtr data check {folder} --dataset nyuv2`",
-    "nyuv2_mat": "Look at it with `jtr data check {folder} --dataset nyuv2`",
-    "nyuv2_h5": "Give it to NYUv2DataModule as `extra_root`",
-    "nyuv2_sync": "Give it to NYUv2DataModule as `extra_root`",
-    "cityscapes": "Look at it with `jtr data check {folder} --dataset cityscapes`",
-    "cityscapes_npy": "Look at it with `jtr data check {folder} --dataset cityscapes`",
-    "folder": "Read it with FolderDataModule; depth has `scales: {{depth: 0.001}}`",
+    "taskonomy": (_CHECK, "rooms"),
+    "nyuv2": (_CHECK, "nyuv2"),
+    "nyuv2_mat": (_CHECK, "nyuv2"),
+    "nyuv2_h5": ("Give it to NYUv2DataModule as `extra_root`", ""),
+    "nyuv2_sync": ("Give it to NYUv2DataModule as `extra_root`", ""),
+    "cityscapes": (_CHECK, "cityscapes"),
+    "cityscapes_npy": (_CHECK, "cityscapes"),
+    "folder": ("Read it with FolderDataModule; depth has `scales: {{depth: 0.001}}`", ""),
 }
+"""What to do next with a dataset of each layout, and as which dataset it is read."""
+
+_LEAST = {"num": 0, "num_val": 0, "num_test": 0, "seed": 0, "workers": 1}
 
 
 def run(arguments: list[str]) -> None:
@@ -33,36 +33,49 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument does not fit, or the folder cannot be written.
     """
-    parser = ArgumentParser(
-        prog="jtr data make", description="Generates indoor scenes with exact labels.", exit_on_error=False
+    parser = Parser(prog="jtr data make", description="Generates indoor scenes with exact labels.")
+    add = parser.add_argument
+    add("what", help="What to generate: rooms.")
+    add("--out", required=True, type=Path, help="The folder to make; must be new or empty.")
+    add("--layout", default="taskonomy", help=f"Form of the files: {', '.join(_NEXT)} (taskonomy).")
+    add("--num", type=int, default=400, help="Number of rooms for training (400).")
+    add("--num_val", type=int, default=60, help="Number of rooms for validation (60).")
+    add("--num_test", type=int, default=60, help="Number of rooms for testing (60).")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[128, 160],
+        metavar=("H", "W"),
+        help="Pixels of the images (128 160).",
     )
-    parser.add_argument("what", help="What to generate: rooms.")
-    parser.add_argument("--out", required=True, help="The folder to make; must be new or empty.")
-    parser.add_argument("--layout", default="taskonomy", help=f"Form of the files: {', '.join(LAYOUTS)}.")
-    parser.add_argument("--num", type=int, default=400, help="Number of rooms for training.")
-    parser.add_argument("--num_val", type=int, default=60, help="Number of rooms for validation.")
-    parser.add_argument("--num_test", type=int, default=60, help="Number of rooms for testing.")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=[128, 160], metavar=("H", "W"), help="Pixels of the images."
-    )
-    parser.add_argument("--seed", type=int, default=0, help="Another seed gives other rooms.")
-    parser.add_argument(
-        "--workers", type=int | None, default=None, help="Processes; one per core by default."
-    )
-    given = parse(parser, arguments)
+    add("--seed", type=int, default=0, help="Another seed gives other rooms (0).")
+    add("--workers", type=int, help="Processes; one per core by default.")
+    given = parser.parse_args(arguments)
     if given.what != "rooms":
         raise ConfigError(f"jtr data make should be told to make 'rooms'; found '{given.what}'.")
-    if given.layout not in LAYOUTS:
+    if given.layout not in _NEXT:
         raise ConfigError(
             f"Parameter `layout` should be a form that Rooms can be written in; found '{given.layout}', "
-            f"{did_you_mean(given.layout, LAYOUTS)}"
+            f"{did_you_mean(given.layout, _NEXT)}"
         )
+    for name, least in _LEAST.items():
+        value = getattr(given, name)
+        if value is not None and value < least:
+            raise ConfigError(f"Option --{name} should be at least {least}; found {value}.")
+    # After the parser, whose --help should answer at once.
+    from jtr_lightning.cli.console import console, program
+    from jtr_lightning.data.rooms.all_layouts import LAYOUTS
+    from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
+
     layout = LAYOUTS[given.layout]()
     numbers = {"train": given.num, "val": given.num_val, "test": given.num_test}
     placed = {split: number if split in layout.splits else 0 for split, number in numbers.items()}
     height, width = given.size
     spec = RoomsSpec(**placed, height=height, width=width, seed=given.seed)
-    folder = make_rooms(Path(given.out), spec, layout, given.workers)
+    folder = make_rooms(given.out, spec, layout, given.workers)
     counts = ", ".join(f"{number} {split}" for split, number in placed.items() if number)
-    console().print(f"Rooms are in {folder} ({counts}).", soft_wrap=True, markup=False)
-    console().print(_NEXT[layout.name].format(folder=folder), soft_wrap=True, markup=False)
+    next_step, dataset = _NEXT[layout.name]
+    told = next_step.format(jtr=program(), folder=shlex.quote(str(folder)), dataset=dataset)
+    for line in (f"Rooms are in {folder} ({counts}).", told):
+        console().print(line, soft_wrap=True, markup=False)

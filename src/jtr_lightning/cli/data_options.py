@@ -12,10 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from jtr_lightning.cli.configs import option
+from jtr_lightning.cli.configs import option, read_config
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, did_you_mean
@@ -147,15 +146,11 @@ def _spelled_out(arguments: list[str]) -> list[str]:
 
 
 def _data_of(path: Path) -> Any:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    content = read_config(path)
+    if "data" not in content:
         raise ConfigError(
-            f"The config file '{path}' should be readable YAML; found: {' '.join(str(error).split())}."
-        ) from error
-    if not isinstance(content, dict) or "data" not in content:
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ConfigError(f"The config file '{path}' should say which `data` is trained on; found {found}.")
+            f"The config file '{path}' should say which `data` is trained on; found {sorted(content)}."
+        )
     return content["data"]
 
 

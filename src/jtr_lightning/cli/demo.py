@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import shlex
 import time
 from pathlib import Path
 from typing import cast
@@ -14,8 +14,9 @@ import jtr_lightning
 from jtr_lightning.batch import Batch, join
 from jtr_lightning.callbacks.panels import panels
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS
-from jtr_lightning.cli.console import console
+from jtr_lightning.cli.console import console, program
 from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: The config is not found, or an option does not fit.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="jtr demo",
         description="Train on generated rooms for a few minutes, then print the metrics and draw predictions.",
         epilog="Any option of 'jtr fit' may follow, such as --trainer.max_epochs 10.",
@@ -51,7 +52,8 @@ def run(arguments: list[str]) -> None:
     if fitted.folder is None:  # fast_dev_run keeps nothing that could be tested
         return
     best = fitted.folder / CHECKPOINTS / "best.ckpt"
-    _say(f"\nNow the best checkpoint, on rooms that were never seen ('jtr test --ckpt_path {best}'):\n")
+    testing = f"{program()} test --ckpt_path {shlex.quote(str(best))}"
+    _say(f"\nNow the best checkpoint, on rooms that were never seen ({testing}):\n")
     tested = command_line(["test", "--ckpt_path", str(best)])
     _say(_verdict(tested, changed=bool(changes)))
     picture = fitted.folder / PICTURE

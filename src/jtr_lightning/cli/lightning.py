@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import pkgutil
 import sys
 from argparse import ArgumentError
@@ -29,18 +28,21 @@ from jtr_lightning.callbacks.run_folder import (
     RunFolder,
     add_metrics,
     new_run_folder,
+    remove_unused,
     run_of_checkpoint,
 )
 from jtr_lightning.callbacks.summary import TrainingSummary
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import forget_replaced_classes, option
+from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
-from jtr_lightning.errors import ConfigError, UserError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
 
 
 def run(arguments: list[str]) -> None:
@@ -77,7 +79,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), _mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), mistakes_as_user_errors(), termination_as_exit_code():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -102,24 +104,41 @@ class CommandLine(LightningCLI):
     ) -> None:
         configs = option(arguments, "--config", "-c")
         self.default_name = Path(configs[-1]).stem if configs else "run"
+        self.given_configs = {path: read_config(path) for path in configs}
         self.folder = None
         self.given_folder = folder
+        self.made_folder: Path | None = None
         self.more_callbacks = list(callbacks)
         self.metrics = {}
-        strict = {"exit_on_error": False}
-        super().__init__(
-            PartialLabelModule,
-            PartialLabelDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            # The module has an optimizer of its own; its checkpoint describes itself.
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
-            parser_kwargs={"prog": "jtr", **strict, **{name: dict(strict) for name in self.subcommands()}},
-            args=forget_replaced_classes(reporting.write_out_logger(arguments)),
-        )
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        with self._leaving_no_empty_folder():
+            super().__init__(
+                PartialLabelModule,
+                PartialLabelDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                # The module has an optimizer of its own; its checkpoint describes itself.
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                seed_everything_default=0,
+                trainer_defaults={"log_every_n_steps": 10, "enable_model_summary": False},
+                parser_kwargs={
+                    "prog": "jtr",
+                    **strict,
+                    **{name: dict(strict) for name in self.subcommands()},
+                },
+                args=forget_replaced_classes(reporting.write_out_logger(arguments)),
+            )
+
+    @contextmanager
+    def _leaving_no_empty_folder(self) -> Iterator[None]:
+        """Removes a new run folder again if the run fails before it has written anything."""
+        try:
+            yield
+        except BaseException:
+            if self.made_folder is not None:
+                remove_unused(self.made_folder)
+            raise
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -160,17 +179,31 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses, and looks at the checkpoint before anything expensive is done."""
+        """Parses; looks first at what explains more than the parser's own messages would."""
         arguments = cast(list[str], args)
+        subcommand = arguments[0]
+        options = [key for key, _ in self._parser(subcommand).get_defaults().items()]
+        if not _asks_for_text(arguments):
+            names = {name.partition(".")[0] for name in options}
+            for path, tree in self.given_configs.items():
+                check_names(path, tree, names, f"jtr {subcommand}")
+            self._check_checkpoint(subcommand, arguments)
         try:
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
-            options = [key for key, _ in self._parser(arguments[0]).get_defaults().items()]
             raise ConfigError(sentence(str(error), options)) from error
-        subcommand = self.config["subcommand"]
-        checkpoint = self.config[subcommand].ckpt_path
-        if checkpoint is not None:
-            read_checkpoint(checkpoint)
+        model = self.config[subcommand].model
+        if model is not None and model.init_args.get("tasks") is not None:
+            raise ConfigError(
+                "The tasks should be given on the data alone, from which the model has them; found tasks in "
+                "`model.init_args.tasks`, too. Give all of them as `data.init_args.tasks` (--data.tasks)."
+            )
+
+    def _check_checkpoint(self, subcommand: str, arguments: Sequence[str]) -> None:
+        in_configs = [tree["ckpt_path"] for tree in self.given_configs.values() if tree.get("ckpt_path")]
+        given = option(arguments, "--ckpt_path") or in_configs
+        if given:
+            read_checkpoint(given[-1])
         elif subcommand != "fit":
             raise ConfigError(
                 f"jtr {subcommand} should be given a trained model; give --ckpt_path "
@@ -203,17 +236,10 @@ class CommandLine(LightningCLI):
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
                 callbacks.extend(_checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
-                callbacks.extend(
-                    reporting.settle(
-                        self.folder,
-                        config["logger"],
-                        self._get(self.config_init, "report"),
-                        self._get(self.config_init, "panels"),
-                    )
-                )
+                callbacks.extend(self.looked_at(self.folder))
             else:
                 config["logger"] = config["logger"] or False
-                reporting.settle_loggers(self.folder, config["logger"])
+            reporting.settle_loggers(self.folder, config["logger"])
         if self.subcommand == "predict":
             callbacks.append(self._get(self.config_init, "predictions"))
         try:
@@ -222,6 +248,19 @@ class CommandLine(LightningCLI):
             raise ConfigError(
                 f"The options of the trainer do not fit: {' '.join(str(error).split())}"
             ) from error
+
+    def looked_at(self, folder: Path) -> list[L.Callback]:
+        """Callbacks that draw a training and write its page; a subclass whose runs nobody looks at has none.
+
+        Args:
+            folder: The run folder.
+
+        Returns:
+            Callbacks that come behind those that write metrics.
+        """
+        report = self._get(self.config_init, "report")
+        report.folder = folder
+        return [self._get(self.config_init, "panels"), report]
 
     def _run_folder(self) -> Path:
         """The folder of the checkpoint's run for evaluation, a new one for training."""
@@ -234,8 +273,11 @@ class CommandLine(LightningCLI):
             return self.given_folder
         name = self._get(self.config, "name") or self.default_name
         root = self._get(self.config, "runs")
-        # Other ranks never write; Lightning tells them the folder of rank 0.
-        return new_run_folder(root, name) if getattr(rank_zero_only, "rank", 0) == 0 else Path(root) / name
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            # Other ranks never write; Lightning tells them the folder of rank 0.
+            return Path(root) / name
+        self.made_folder = new_run_folder(root, name)
+        return self.made_folder
 
     # The trainer's methods, called by LightningCLI by their names.
 
@@ -287,6 +329,12 @@ class CommandLine(LightningCLI):
         out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
         if self.folder is not None:
             out.print(f"Run folder: {_near(self.folder)}", soft_wrap=True)
+
+
+def _asks_for_text(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for a help or for the config, which need neither data nor checkpoint."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
 
 
 def _near(folder: Path) -> Path:
@@ -346,32 +394,3 @@ def _with_config_of_run(arguments: list[str]) -> list[str]:
     if folder is None:
         return arguments
     return [arguments[0], "--config", str(folder / CONFIG), *arguments[1:]]
-
-
-@contextmanager
-def _mistakes_as_user_errors() -> Iterator[None]:
-    """Finds the user's mistake in what the libraries between make of it."""
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except Exception as error:
-        mistake = _mistake_behind(error)
-        if mistake is None:
-            raise
-        raise mistake from error
-
-
-def _mistake_behind(error: BaseException | None) -> UserError | None:
-    while error is not None:
-        if isinstance(error, UserError):
-            # A loader worker sends its whole traceback as the message; the last line of it is ours.
-            name = f"{type(error).__module__}.{type(error).__qualname__}: "
-            return type(error)(str(error).rsplit(name, 1)[-1].strip())
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ConfigError(
-                f"The run should have room on the disk; found: {error.strerror} ({error.filename or 'a log'}). Make "
-                f"room, then go on with jtr fit {RESUME} and the run's folder."
-            )
-        error = error.__cause__ or error.__context__
-    return None

@@ -7,6 +7,7 @@ and the parameter that it names tell what would have been right.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +26,11 @@ _NO_CLASS = re.compile(
 _NO_PARAMETER = re.compile(r"Option '([^']+)' is not accepted")
 _NO_OPTION = re.compile(r"does not accept option '([^']+)'|[Uu]nrecognized arguments: (\S+)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
-_WRONG_TYPE = re.compile(r"Expected a <class '([^']+)'>")
-_VALUE = re.compile(r"Given value: (.+)|Got value: (.+)")
+_WRONG_TYPE = re.compile(r"Expected an? (?!dot import path|path but)")
+_SUBTYPES = re.compile(r"Subtypes: \[(.+)\]")
+_EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: .*)?$", re.MULTILINE)
+_VALUE = re.compile(r"(?:Given|Got) value: (.+)")
+_CLASS_NAME = re.compile(r"<class '([^']+)'>|\b(?:\w+\.)+(\w+)")
 
 
 def sentence(message: str, options: Iterable[str] = ()) -> str:
@@ -97,16 +101,39 @@ def _missing(names: str, before: str) -> str:
 
 def _wrong_type(message: str) -> str:
     last_key = list(_KEY.finditer(message))[-1]
-    rest = message[last_key.end() :]
-    names = [name.rpartition(".")[2].replace("NoneType", "null") for name in _WRONG_TYPE.findall(rest)]
-    expected = list(dict.fromkeys(names))
-    # A parent that may be null says so after its child's message.
-    if "Subtypes" not in rest and len(expected) > 1 and expected[-1] == "null":
-        expected.pop()
-    value = _VALUE.search(rest)
-    found = (value.group(1) or value.group(2)).strip() if value else "another value"
-    where = _where(message[: last_key.end()])
-    return f"Parameter `{where}` should be {' or '.join(expected)}; found {found}."
+    told = _indented(message[: last_key.start()], message[last_key.end() :])
+    subtypes, expected = _SUBTYPES.search(told), _EXPECTED.search(told)
+    types = _split(subtypes.group(1)) if subtypes else [expected.group(1)] if expected else []
+    key = last_key.group(1)
+    words = list(dict.fromkeys(_in_words(type_name, key) for type_name in types)) or ["of another type"]
+    values = _VALUE.findall(told)
+    found = values[-1].strip() if values else "another value"
+    return f"Parameter `{_where(message[: last_key.end()])}` should be {' or '.join(words)}; found {found}."
+
+
+def _indented(before: str, after: str) -> str:
+    """What a message says of its innermost parameter: the lines that are indented further than the parameter's own."""
+    indentation = len(before) - len(before.rstrip(" "))
+    first, *rest = after.split("\n")
+    kept = itertools.takewhile(
+        lambda line: not line.strip() or len(line) - len(line.lstrip()) > indentation, rest
+    )
+    return "\n".join([first, *kept])
+
+
+def _split(types: str) -> list[str]:
+    """The types of a union, which are separated by commas outside of brackets."""
+    return [part.strip() for part in re.findall(r"(?:[^,\[]|\[(?:[^\[\]]|\[[^\]]*\])*\])+", types)]
+
+
+def _in_words(type_name: str, key: str) -> str:
+    """A type as a person says it."""
+    if type_name.startswith("typing.Literal["):
+        return type_name[len("typing.Literal[") : -1].replace(", ", " or ")
+    if key.endswith("size") and type_name.startswith("tuple[int, int]"):
+        return "a height and a width (such as [64, 80])"
+    name = _CLASS_NAME.sub(lambda found: (found.group(1) or found.group(2)).rpartition(".")[2], type_name)
+    return name.replace("NoneType", "null")
 
 
 def _type_of(before: str) -> Any:

@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jtr_lightning.cli.checkpoints import Parser, add_checkpoint, find_device, load
+from jtr_lightning.cli.checkpoints import add_checkpoint, find_device, load
 from jtr_lightning.cli.console import console
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.prediction import Predictor, predict_folder
 from jtr_lightning.prediction.files import RAW_FORMATS

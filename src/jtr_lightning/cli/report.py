@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from jtr_lightning.cli.console import console
+from jtr_lightning.cli.parser import Parser
 
 
 def run(arguments: list[str]) -> None:
@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: A folder is not that of a run.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="jtr report",
         description="Make report.html of a run again: one page with results, pictures, curves and the label table.",
     )

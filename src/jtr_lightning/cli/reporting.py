@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -62,23 +61,6 @@ def add_options(parser: LightningArgumentParser) -> None:
     """Adds the options of pictures and report."""
     parser.add_class_arguments(PanelLogger, "panels", instantiate=True)
     parser.add_class_arguments(Report, "report", skip={"folder"}, instantiate=True)
-
-
-def settle(folder: Path, loggers: Any, report: Report, panels: PanelLogger) -> list[L.Callback]:
-    """Tells everybody the run folder.
-
-    Args:
-        folder: The run folder.
-        loggers: The trainer's: one, several, or none.
-        report: Made from its options.
-        panels: Made from its options.
-
-    Returns:
-        The callbacks to train with, to come behind those that write metrics.
-    """
-    settle_loggers(folder, loggers)
-    report.folder = folder
-    return [panels, report]
 
 
 def settle_loggers(folder: Path, loggers: Any) -> None:

@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import read_checkpoint
 
 RESUME = "--resume"
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells report it

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jtr_lightning.cli.compare import split_overrides
-from jtr_lightning.cli.console import console
+from jtr_lightning.cli.console import console, program
+from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,13 +61,12 @@ def run(arguments: list[str]) -> None:
     _show(rows, sweep, folder, overrides)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="jtr sweep",
         description="Search for good parameters, as a W&B sweep file describes it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="a sweep file, such as experiments/sweeps/random.yaml")
@@ -94,9 +94,9 @@ def _show(rows: Sequence[Row], sweep: Sweep, folder: Path, overrides: Sequence[s
     out = console()
     out.print(table_of(rows, sweep))
     if rows and rows[0].state == "finished":
-        command = ["jtr", "fit", *sweep.fit_arguments(rows[0].values), *overrides]
+        again = shlex.join(["fit", *sweep.fit_arguments(rows[0].values), *overrides])
         out.print(f"Best: {folder / trial_name(rows[0].trial)}", soft_wrap=True, markup=False)
-        out.print(f"The same again: {shlex.join(command)}", soft_wrap=True, markup=False)
+        out.print(f"The same again: {program()} {again}", soft_wrap=True, markup=False)
     try:
         draw(rows, sweep, folder)
     except ImportError as error:

@@ -15,8 +15,12 @@ from typing import Any
 import yaml
 
 from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.sweeps.names import described
 
-_NO_PART_OF_THE_RESULT = ("name", "runs", "predictions", "ckpt_path")
+_NO_PART_OF_THE_RESULT = (
+    *("name", "runs", "predictions", "panels", "report"),
+    *("ckpt_path", "resume", "checkpoint_every_n_steps"),
+)
 """What a configuration says besides what is trained on what: it is left out of a run's key."""
 
 _DECIDED_HERE = {
@@ -77,12 +81,14 @@ class Run:
         labels: Which labels it may use.
         seed: Seed of the weights, the scenario and the order.
         config: The whole configuration, defaults included, as plain values.
+        values: Of a search's trial, the options that it tries.
     """
 
     method: str
     labels: Labels
     seed: int
     config: Mapping[str, Any] = field(hash=False)
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:
@@ -97,7 +103,8 @@ class Run:
         return f"{self.method}-{self.labels.name}{share}-{self.seed}-{self.key}"
 
     def __str__(self) -> str:
-        return f"{self.method}, {self.labels.title}, seed {self.seed}"
+        tried = f", {described(self.values)}" if self.values else ""
+        return f"{self.method}, {self.labels.title}, seed {self.seed}{tried}"
 
 
 def methods_of(configs: Sequence[str]) -> list[Method]:
@@ -194,6 +201,7 @@ def make_plan(
     seeds: Sequence[int],
     overrides: Sequence[str] = (),
     baseline: str | None = None,
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Run]:
     """All runs of a comparison.
 
@@ -203,6 +211,7 @@ def make_plan(
         seeds: The seeds.
         overrides: Options for every run, as after ``jtr fit``.
         baseline: The method that is also trained with full labels, if any scenario hides some.
+        chosen: For each method the options that a search has chosen; they win over ``overrides``.
 
     Returns:
         Runs by labels, seed and method, in this order; those with full labels last.
@@ -210,14 +219,15 @@ def make_plan(
     Raises:
         ConfigError: A config or an override does not fit.
     """
-    _refuse_decided(overrides)
-    chosen = [(method, which) for which in labels for method in methods]
+    refuse_decided(overrides)
+    options = {method: [*overrides, *as_options((chosen or {}).get(method.name, {}))] for method in methods}
+    pairs = [(method, which) for which in labels for method in methods]
     if baseline is not None and FULL not in labels and any(which.fraction is None for which in labels):
-        chosen += [(method, FULL) for method in methods if method.name == baseline]
-    configs = {(method, which): resolve(method.config, which, overrides) for method, which in chosen}
-    order = list(dict.fromkeys(which for _, which in chosen))
+        pairs += [(method, FULL) for method in methods if method.name == baseline]
+    configs = {(method, which): resolve(method.config, which, options[method]) for method, which in pairs}
+    order = list(dict.fromkeys(which for _, which in pairs))
     return [
-        Run(method.name, which, seed, _seeded(configs[method, which], seed))
+        Run(method.name, which, seed, seeded(configs[method, which], seed))
         for which in order
         for seed in seeds
         for method in methods
@@ -259,17 +269,44 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
         if leave.code:
             raise
     tree: dict[str, Any] = yaml.safe_load(printed.getvalue())
+    _refuse_devices(config, tree["trainer"]["devices"])
     return tree
 
 
-def _seeded(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _refuse_devices(config: str, devices: Any) -> None:
+    """Each run has one device; several runs at once have one each."""
+    number = len(devices) if isinstance(devices, list) else devices
+    if str(number) not in ("auto", "1"):
+        raise ConfigError(
+            f"{config}: a compared run should have one device, since runs are trained side by side (--jobs); found "
+            f"`trainer.devices` = {devices}. Leave it out."
+        )
+
+
+def as_options(values: Mapping[str, Any]) -> list[str]:
+    """Option names and values as arguments of ``jtr fit``."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
+    ]
+
+
+def seeded(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A configuration with a run's seed: of the weights, the scenario and the order."""
     tree = deepcopy(dict(config))
     tree["seed_everything"] = seed
     tree["data"]["init_args"]["seed"] = seed
     return tree
 
 
-def _refuse_decided(overrides: Iterable[str]) -> None:
+def refuse_decided(overrides: Iterable[str]) -> None:
+    """Refuses options that a comparison gives each run itself.
+
+    Args:
+        overrides: Arguments of ``jtr fit``.
+
+    Raises:
+        ConfigError: One of them is such an option.
+    """
     for flag in _flags(overrides):
         parts = [part for part in flag.split(".") if part != "init_args"]
         for name, option in _DECIDED_HERE.items():

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANEL = (3.4, 2.8)  # inches
+_COLUMNS = 5
+"""Panels side by side; more go on below."""
 
 Panel = tuple[str, Callable[[str, Labels], Iterable[float]]]
 """A panel's title, and the values over seeds of a method with some labels."""
@@ -81,24 +83,39 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _grid(blocks: int, panels: int) -> tuple[Any, list[list[Axes]]]:
+    """A figure with the same panels in each of several blocks below one another.
+
+    Args:
+        blocks: Number of blocks.
+        panels: Panels of each block.
+
+    Returns:
+        The figure, and the axes of each block; places that are left over are empty.
+    """
+    rows = -(-panels // _COLUMNS)
+    columns = -(-panels // rows)
+    figure, axes = _figure(blocks * rows, columns)
+    places = axes.reshape(blocks, rows * columns)
+    for axis in places[:, panels:].ravel():
+        axis.set_axis_off()
+    return figure, [list(block[:panels]) for block in places]
+
+
 def _draw_scenarios(results: Results, scenarios: list[Labels], path: Path) -> None:
-    """A row for each scenario, a panel for each metric: every seed as a dot, the mean with its deviation as a bar.
+    """A block for each scenario, a panel for each metric: every seed as a dot, the mean with its deviation as a bar.
 
     A dashed line is supervised multi-task training with full labels.
     """
     panels = _panels(results)
-    figure, axes = _figure(len(scenarios), len(panels))
-    for labels, row in zip(scenarios, axes, strict=True):
-        for (title, values_of), axis in zip(panels, row, strict=True):
+    figure, blocks = _grid(len(scenarios), len(panels))
+    for labels, axes in zip(scenarios, blocks, strict=True):
+        for number, ((title, values_of), axis) in enumerate(zip(panels, axes, strict=True)):
             axis.set_title(f"{labels.title}\n{title}", fontsize=9)
             _bars(axis, [(method, list(values_of(method, labels))) for method in results.methods])
-    if results.baseline is not None:
-        for (_, values_of), column in zip(
-            panels[: len(results.tasks)], axes.T[: len(results.tasks)], strict=True
-        ):
-            full = summary(list(values_of(results.baseline, FULL)))
-            if full is not None:
-                for axis in column:
+            if results.baseline is not None and number < len(results.tasks):
+                full = summary(list(values_of(results.baseline, FULL)))
+                if full is not None:
                     axis.axvline(full.mean, linestyle="--", linewidth=1, color="gray")
     figure.savefig(path, dpi=120)
 
@@ -126,8 +143,8 @@ def _bars(axis: Axes, rows: list[tuple[str, list[float]]]) -> None:
 def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
     """A panel for each metric, a line for each method."""
     panels = _panels(results)
-    figure, axes = _figure(1, len(panels))
-    for (title, values_of), axis in zip(panels, axes[0], strict=True):
+    figure, (axes,) = _grid(1, len(panels))
+    for (title, values_of), axis in zip(panels, axes, strict=True):
         for number, method in enumerate(results.methods):
             points = [
                 (100 * (labels.fraction or 0), found)
@@ -152,16 +169,16 @@ def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
         axis.set_title(title, fontsize=9)
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=7)
+    axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=120)
 
 
 def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
-    """A row for each scenario, a panel for each task, a colour for each method, a line for each seed."""
+    """A block for each scenario, a panel for each task, a colour for each method, a line for each seed."""
     scenarios = list(dict.fromkeys(curve.labels for curve in curves))
-    figure, axes = _figure(len(scenarios), len(results.tasks))
-    for labels, row in zip(scenarios, axes, strict=True):
-        for (name, task), axis in zip(results.tasks.items(), row, strict=True):
+    figure, blocks = _grid(len(scenarios), len(results.tasks))
+    for labels, axes in zip(scenarios, blocks, strict=True):
+        for (name, task), axis in zip(results.tasks.items(), axes, strict=True):
             head = task_head(name, task.headline, task.unit, task.higher_is_better)
             axis.set_title(f"{labels.title}\n{head}", fontsize=9)
             axis.set_xlabel("epochs", fontsize=8)
@@ -174,5 +191,5 @@ def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
                 label = None if curve.method in named else curve.method
                 axis.plot(epochs, values, color=colour, linewidth=1.2, label=label)
                 named.add(curve.method)
-    axes[0][0].legend(fontsize=7)
+    blocks[0][0].legend(fontsize=7)
     figure.savefig(path, dpi=120)

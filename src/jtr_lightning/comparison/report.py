@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
+from jtr_lightning.comparison.commit import short
+from jtr_lightning.comparison.markdown import cell, interval, table
 from jtr_lightning.comparison.plan import FULL, Labels
-from jtr_lightning.comparison.results import Results
-from jtr_lightning.comparison.statistics import (
-    Paired,
-    Summary,
-    delta,
-    gap_closed,
-    paired_difference,
-    summary,
-)
+from jtr_lightning.comparison.results import Results, config_file
+from jtr_lightning.comparison.statistics import delta, gap_closed, paired_difference
+
+if TYPE_CHECKING:
+    from jtr_lightning.comparison.search import Chosen
 
 Seeds = dict[int, float]
 """A value for each seed."""
@@ -31,47 +30,66 @@ over the seeds. An empty cell was not run. An arrow shows the metric's better di
 * **time** is wall-clock time of a training with its validation, **memory** its peak: of the process, or on a GPU of
   that GPU's."""
 
+_MOST_TASKS = 4
+"""Tasks with which the papers' table is still readable in one piece."""
 
-def report(results: Results, command: str, plots: Mapping[str, str] | None = None) -> str:
+
+def report(
+    results: Results,
+    command: str,
+    plots: Mapping[str, str] | None = None,
+    chosen: Chosen | None = None,
+) -> str:
     """The whole document.
 
     Args:
         results: What is finished.
         command: The command that repeats it.
         plots: Title to file name of plots.
+        chosen: What a search has chosen for the methods, if there was one.
 
     Returns:
         Markdown.
     """
-    parts = ["# Comparison", _overview(results, command), _NOTES]
-    whole = [which for which in results.labels if which.fraction is None]
-    for which in whole:
+    parts = ["# Comparison", _overview(results, command, chosen), _NOTES]
+    if chosen is not None:
+        parts += ["## Chosen options", chosen_table(results.methods, chosen)]
+    for which in (which for which in results.labels if which.fraction is None):
         parts += [f"## {which.title}", results_table(results, which)]
-        for title, table in (
+        for title, text in (
             ("Gap closed by task", gap_table(results, which)),
             (
                 f"Difference to {results.reference} of the same seed, with its 95 % confidence interval (Student's t)",
                 paired_table(results, which),
             ),
+            ("Cost", cost_table(results, which)),
         ):
-            if table:
-                parts += [f"{title}:", table]
+            if text:
+                parts += [f"{title}:", text]
     if any(which.fraction is not None for which in results.labels):
         parts += ["## Share of labels", *_fraction_tables(results)]
     parts += [f"![{title}]({file})" for title, file in (plots or {}).items()]
+    parts += ["## Runs", _RUNS, runs_table(results)] if results.by_name else []
     return "\n\n".join(parts) + "\n"
 
 
-def _overview(results: Results, command: str) -> str:
+_RUNS = (
+    "`jtr fit --config` with the file of a row trains it again; `results.csv` has each row with every metric."
+)
+
+
+def _overview(results: Results, command: str, chosen: Chosen | None) -> str:
     done, planned = len(results.by_name), len(results.runs)
-    commits = sorted({result.commit for result in results.by_name.values()})
+    commits = results.commits
     devices = sorted({f"{r.device} ({r.threads} threads)" for r in results.by_name.values()})
+    told = ", ".join(short(commit) for commit in commits)
     lines = [
-        f"{done} of {planned} runs are finished; `results.csv` has each with its configuration's key.",
+        f"{done} of {planned} runs are finished.",
         "",
         f"* Command: `{command}`",
-        f"* Commit: {', '.join(commits) or 'none yet'}",
+        f"* Commit: {commits[0] if len(commits) == 1 else f'{told}, see the runs below' if commits else 'none yet'}",
         f"* Device: {', '.join(devices) or 'none yet'}",
+        f"* Search: {'none, each method as in its config' if chosen is None else chosen.sentence}",
         *(
             f"* {title}: {name or f'none of the methods, so {without}'}"
             for title, name, without in (
@@ -84,33 +102,68 @@ def _overview(results: Results, command: str) -> str:
     return "\n".join(lines)
 
 
+def chosen_table(methods: Sequence[str], chosen: Chosen) -> str:
+    """What a search chose for each method."""
+    rows = []
+    for method in methods:
+        choice = chosen.methods[method]
+        options = ", ".join(f"`{name}={value}`" for name, value in choice.options.items())
+        rows.append([method, options, f"{choice.score:.4g}", str(choice.failed)])
+    return table(["method", "options", f"{chosen.metric} ↑", "trials that failed"], rows)
+
+
+def runs_table(results: Results) -> str:
+    """Each finished run with its commit and its configuration."""
+    rows = [
+        [
+            run.method,
+            run.labels.title,
+            str(run.seed),
+            str(result.best_epoch),
+            short(result.commit),
+            f"[{run.key}]({config_file(run)})",
+        ]
+        for run in results.runs
+        if (result := results.by_name.get(run.name)) is not None
+    ]
+    return table(["method", "labels", "seed", "best epoch", "commit", "config"], rows)
+
+
 def results_table(results: Results, labels: Labels) -> str:
-    """The papers' table of one scenario: a row for each method."""
+    """The papers' table of one scenario: a row for each method; with many tasks what is over all of them by itself."""
     tasks = results.tasks
-    heads = ["method", *(_task_head(name, results) for name in tasks)]
     baselines = {
         title: base
         for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task))
         if base is not None
     }
-    heads += [f"delta vs {title} [%] ↑" for title in baselines]
     with_gap = results.baseline is not None and labels != FULL
-    heads += ["gap closed [%] ↑"] * with_gap + ["time [min]", "memory [MiB]", "seeds"]
-    rows = []
+    metric_heads = [_task_head(name, results) for name in tasks]
+    total_heads = [f"delta vs {title} [%] ↑" for title in baselines]
+    total_heads += [*["gap closed [%] ↑"] * with_gap, "seeds"]
+    metrics, totals = [], []
     for method in _methods_with(results, labels):
         values = results.headlines(method, labels)
-        costs = results.of(method, labels).values()
-        row = [method, *(_cell(values[name].values()) for name in tasks)]
-        row += [_cell(deltas(results, method, base, labels).values(), "+.2f") for base in baselines.values()]
+        metrics.append([method, *(cell(values[name].values()) for name in tasks)])
+        total = [cell(deltas(results, method, base, labels).values(), "+.2f") for base in baselines.values()]
         if with_gap:
-            row.append(_cell(_mean_gaps(gaps(results, method, labels)).values(), ".1f"))
-        row += [
-            _cell([r.train_seconds / 60 for r in costs], ".1f"),
-            _cell([r.peak_memory / 2**20 for r in costs], ".0f"),
-            str(len(costs)) if costs else "",
-        ]
-        rows.append(row)
-    return _table(heads, rows)
+            total.append(cell(_mean_gaps(gaps(results, method, labels)).values(), ".1f"))
+        number = len(results.of(method, labels))
+        totals.append([*total, str(number) if number else ""])
+    return _split(["method", *metric_heads], total_heads, metrics, totals)
+
+
+def cost_table(results: Results, labels: Labels) -> str:
+    """Time and memory of each method; the time also as a multiple of supervised MTL's."""
+    base = [r.train_seconds for r in results.of(results.baseline, labels).values()]
+    rows = []
+    for method in _methods_with(results, labels):
+        costs = results.of(method, labels).values()
+        row = [method, cell([r.train_seconds / 60 for r in costs], ".1f")]
+        if base:
+            row.append(cell([r.train_seconds / fmean(base) for r in costs], ".2f"))
+        rows.append([*row, cell([r.peak_memory / 2**20 for r in costs], ".0f")])
+    return table(["method", "time [min]", *["time / supervised MTL"] * bool(base), "memory [MiB]"], rows)
 
 
 def gap_table(results: Results, labels: Labels) -> str:
@@ -121,9 +174,9 @@ def gap_table(results: Results, labels: Labels) -> str:
     for method in _methods_with(results, labels):
         if method != results.baseline:
             closed = gaps(results, method, labels)
-            cells = [_cell(closed[name].values(), ".1f") for name in results.tasks]
-            rows.append([method, *cells, _cell(_mean_gaps(closed).values(), ".1f")])
-    return _table(["gap closed [%] ↑", *results.tasks, "mean"], rows) if rows else ""
+            cells = [cell(closed[name].values(), ".1f") for name in results.tasks]
+            rows.append([method, *cells, cell(_mean_gaps(closed).values(), ".1f")])
+    return table(["gap closed [%] ↑", *results.tasks, "mean"], rows) if rows else ""
 
 
 def paired_table(results: Results, labels: Labels) -> str:
@@ -133,23 +186,24 @@ def paired_table(results: Results, labels: Labels) -> str:
         return ""
     base = results.baseline
     ours = results.headlines(reference, labels)
-    rows = []
+    rows, totals = [], []
     for method in _methods_with(results, labels):
         if method == reference:
             continue
         theirs = results.headlines(method, labels)
         pairs = [paired_difference(theirs[name], ours[name]) for name in results.tasks]
-        cells = [_interval(pair, "+.4g") for pair in pairs]
+        rows.append([method, *map(interval, pairs)])
+        total = []
         if base is not None:
             change = paired_difference(
                 deltas(results, method, base, labels), deltas(results, reference, base, labels)
             )
-            cells.append(_interval(change, "+.2f"))
+            total.append(interval(change, "+.2f"))
         number = max((pair.number for pair in pairs if pair is not None), default=0)
-        rows.append([method, *cells, str(number) if number else ""])
+        totals.append([*total, str(number) if number else ""])
     heads = [f"method - {reference}", *(_task_head(name, results) for name in results.tasks)]
-    heads += ["delta vs supervised MTL ↑"] * (base is not None) + ["pairs"]
-    return _table(heads, rows) if rows else ""
+    total_heads = [*["delta vs supervised MTL ↑"] * (base is not None), "pairs"]
+    return _split(heads, total_heads, rows, totals) if rows else ""
 
 
 def deltas(results: Results, method: str, base: str, labels: Labels) -> Seeds:
@@ -193,20 +247,37 @@ def _fraction_tables(results: Results) -> list[str]:
     tables = []
     for name in results.tasks:
         rows = [
-            [method, *(_cell(results.headlines(method, which)[name].values()) for which in shares)]
+            [method, *(cell(results.headlines(method, which)[name].values()) for which in shares)]
             for method in results.methods
         ]
         heads = [_task_head(name, results), *(f"{100 * (which.fraction or 0):g} %" for which in shares)]
-        tables.append(_table(heads, rows))
+        tables.append(table(heads, rows))
     for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task)):
         if base is not None:
             rows = [
-                [method, *(_cell(deltas(results, method, base, which).values(), "+.2f") for which in shares)]
+                [method, *(cell(deltas(results, method, base, which).values(), "+.2f") for which in shares)]
                 for method in results.methods
             ]
             heads = [f"delta vs {title} [%] ↑", *(f"{100 * (which.fraction or 0):g} %" for which in shares)]
-            tables.append(_table(heads, rows))
+            tables.append(table(heads, rows))
     return tables
+
+
+def _split(
+    heads: list[str], total_heads: list[str], rows: Sequence[list[str]], totals: Sequence[list[str]]
+) -> str:
+    """One table, or with many tasks two: the tasks' columns, and those over all tasks.
+
+    Args:
+        heads: Of the first column, which names the row, and of the tasks'.
+        total_heads: Of what is over all tasks.
+        rows: The row's name and the tasks' cells.
+        totals: The other cells of each row.
+    """
+    if len(heads) - 1 <= _MOST_TASKS:
+        return table([*heads, *total_heads], [row + total for row, total in zip(rows, totals, strict=True)])
+    named = [[row[0], *total] for row, total in zip(rows, totals, strict=True)]
+    return f"{table(heads, rows)}\n\n{table([heads[0], *total_heads], named)}"
 
 
 def _methods_with(results: Results, labels: Labels) -> list[str]:
@@ -222,33 +293,3 @@ def task_head(name: str, headline: str, unit: str, higher_is_better: bool) -> st
 def _task_head(name: str, results: Results) -> str:
     task = results.tasks[name]
     return task_head(name, task.headline, task.unit, task.higher_is_better)
-
-
-def _cell(values: Iterable[float], form: str = ".4g") -> str:
-    found: Summary | None = summary(list(values))
-    if found is None:
-        return ""
-    deviation = "" if found.deviation is None else f" ± {found.deviation:{form.lstrip('+')}}"
-    return f"{_number(found.mean, form)}{deviation}"
-
-
-def _interval(pair: Paired | None, form: str) -> str:
-    if pair is None:
-        return ""
-    ends = (
-        ""
-        if pair.low is None or pair.high is None
-        else f" [{_number(pair.low, form)}, {_number(pair.high, form)}]"
-    )
-    return f"{_number(pair.mean, form)}{ends}"
-
-
-def _number(value: float, form: str) -> str:
-    """A number that is rounded to 0 has no minus."""
-    text = f"{value:{form}}"
-    return f"{0.0:{form}}" if float(text) == 0 else text
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from jtr_lightning.comparison.plan import Labels, Run
 from jtr_lightning.errors import ConfigError
@@ -17,6 +20,8 @@ RESULT = "result.json"
 PROGRESS = "progress.txt"
 LOG = "log.txt"
 LOCK = "lock"
+CONFIGS = "configs"
+"""The folder beside the tables that has each row's configuration."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Result:
     """What a finished run leaves.
 
     Attributes:
-        metrics: Test metrics, ``test/<task>/<metric>``.
+        metrics: ``val/...`` of the best epoch, and ``test/<task>/<metric>`` of its checkpoint if it was tested.
         tasks: The tasks in order.
         best_epoch: Epoch of the tested checkpoint, from 0.
         train_seconds: Wall-clock time of the training, validation included.
@@ -126,6 +131,12 @@ class Results:
             found = dict(result.tasks)
         return found
 
+    @property
+    def commits(self) -> list[str]:
+        """The commits of the finished runs, the most frequent first."""
+        counts = Counter(result.commit for result in self.by_name.values())
+        return [commit for commit, _ in counts.most_common()]
+
     def of(self, method: str | None, labels: Labels) -> dict[int, Result]:
         """Seed to result, for the finished runs of a method with some labels."""
         return {
@@ -159,12 +170,22 @@ def read_results(runs: Sequence[Run], root: Path, **roles: str | None) -> Result
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """One row for each planned run; the cells of one that is not finished are empty."""
-    metrics = list(dict.fromkeys(key for result in results.by_name.values() for key in result.metrics))
-    head = ["method", "scenario", "fraction", "seed"]
-    tail = ["best_epoch", "train_seconds", "peak_memory_mib", "device", "threads", "commit", "config", "run"]
+    """One row for each planned run; the cells of one that is not finished are empty.
+
+    Columns of metrics are the score that the checkpoint was chosen by and everything that was measured on test.
+    """
+    # It brings Lightning, which reading results does not need.
+    from jtr_lightning.callbacks.run_folder import MONITOR
+
+    keys = dict.fromkeys(key for result in results.by_name.values() for key in result.metrics)
+    metrics = [key for key in keys if key == MONITOR or key.startswith("test/")]
+    tried = list(dict.fromkeys(name for run in results.runs for name in run.values))
+    head = ["method", "scenario", "fraction", "seed", *tried]
+    tail = ["best_epoch", "train_seconds", "peak_memory_mib", "device", "threads", "commit", "run"]
+    # A trial's configuration is its method's with the options that are in its row.
+    tail += [] if tried else ["config"]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*head, *metrics, *tail])
+        writer = csv.DictWriter(file, [*head, *metrics, *tail], extrasaction="ignore")
         writer.writeheader()
         for run in results.runs:
             row: dict[str, Any] = {
@@ -172,8 +193,9 @@ def write_csv(results: Results, path: Path) -> None:
                 "scenario": run.labels.name,
                 "fraction": run.labels.fraction,
                 "seed": run.seed,
-                "config": run.key,
+                "config": config_file(run),
                 "run": run.name,
+                **run.values,
             }
             result = results.by_name.get(run.name)
             if result is not None:
@@ -187,3 +209,24 @@ def write_csv(results: Results, path: Path) -> None:
                     commit=result.commit,
                 )
             writer.writerow(row)
+
+
+def config_file(run: Run) -> str:
+    """Where a run's configuration is, as seen from the tables."""
+    return f"{CONFIGS}/{run.key}.yaml"
+
+
+def write_configs(runs: Sequence[Run], folder: Path) -> None:
+    """Writes the configuration of each run beside the tables, and removes those of runs that are in no table any more.
+
+    Args:
+        runs: Every planned run.
+        folder: The folder of the tables.
+    """
+    wanted = {folder / config_file(run): run.config for run in runs}
+    (folder / CONFIGS).mkdir(parents=True, exist_ok=True)
+    for path in (folder / CONFIGS).glob("*.yaml"):
+        if path not in wanted:
+            path.unlink()
+    for path, config in wanted.items():
+        path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
+import shutil
 import sys
-import warnings
 from pathlib import Path
 
+import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
-import jtr_lightning
-from jtr_lightning._version import __version__
+from jtr_lightning.callbacks.checkpoint_files import LAST
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS
+from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import Command, main
+from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.module import PartialLabelModule, read_checkpoint
+from jtr_lightning.module import PartialLabelModule
 
 TRAINING = "training"
 """The run folder of the training, inside of the run's."""
@@ -29,49 +29,61 @@ _FOR_TRAINING = ("optimizer_states", "lr_schedulers")
 """Parts of a checkpoint that only a training needs that goes on from it."""
 
 
+VALIDATION_ONLY = "--validation-only"
+"""The worker's option for the trial of a search: it is not tested, and no weights are kept."""
+
+
+class Unwatched(CommandLine):
+    """A training that nobody looks at: pictures and page would take longer than the epochs of a small one."""
+
+    def looked_at(self, folder: Path) -> list[L.Callback]:
+        del folder
+        return []
+
+
 def run(arguments: list[str]) -> None:
-    """Trains, chooses the checkpoint on the validation set, tests it, and writes the result last.
+    """Trains, chooses the checkpoint on the validation set, tests it, and writes the result.
 
     An interrupted training goes on from its last checkpoint.
 
     Args:
-        arguments: The run's folder, which holds ``config.yaml``.
+        arguments: ``--validation-only``, if there is to be no test, and the run's folder, which holds ``config.yaml``.
 
     Raises:
         UserError: Something in the configuration or the data does not fit, or another process trains this run.
     """
-    folder = Path(arguments[0])
+    *options, path = arguments
+    folder = Path(path)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(f"The run '{folder}' is being trained by another process; wait for it.") from None
     try:
-        _train_and_test(folder)
+        _train(folder, with_test=VALIDATION_ONLY not in options)
     finally:
         lock.release()
 
 
-def _train_and_test(folder: Path) -> None:
-    commit = _commit()
+def _train(folder: Path, with_test: bool) -> None:
+    commit = current_commit()
     config, training = folder / CONFIG, folder / TRAINING
     costs = Costs(folder / PROGRESS)
     last = _last_checkpoint(training)
     go_on = [] if last is None else ["--ckpt_path", str(last)]
-    with warnings.catch_warnings():
-        # On purpose, after an interruption; the log of the interrupted part has another name by now.
-        warnings.filterwarnings("ignore", message="(Experiment logs|Checkpoint) directory .* is not empty")
-        fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs])
-    best = _best_checkpoint(fitted, training)
-    tested = command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training)
-    model = tested.model
+    fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs], Unwatched)
+    model = fitted.model
     if not isinstance(model, PartialLabelModule):
         raise ConfigError(f"A compared model should be a PartialLabelModule; found {type(model).__name__}.")
-    epoch = _keep_weights(best)
-    for checkpoint in (training / CHECKPOINTS).glob("last*.ckpt"):
-        checkpoint.unlink()
+    best = _best_checkpoint(fitted, training)
+    epoch = int(read_checkpoint(best)["epoch"])
+    metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
+    if with_test:
+        # In a new Trainer, as `jtr test` does it: callbacks keep something of the training.
+        metrics |= command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training).metrics
+        _keep_weights(best)
     result = Result(
-        metrics={key: value for key, value in tested.metrics.items() if key.startswith("test/")},
+        metrics=metrics,
         tasks={
             name: TaskFacts(task.headline, task.higher_is_better, task.unit)
             for name, task in model.tasks.items()
@@ -84,22 +96,21 @@ def _train_and_test(folder: Path) -> None:
         commit=commit,
     )
     write_result(folder, result)
+    # Not before, or a training could be lost.
+    if with_test:
+        (training / CHECKPOINTS / LAST).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(training / CHECKPOINTS)
 
 
 def _last_checkpoint(training: Path) -> Path | None:
-    """The checkpoint to go on from; makes place for the files that a training wants to write anew."""
-    last = training / CHECKPOINTS / "last.ckpt"
+    """The checkpoint to go on from, if there is a whole one."""
+    last = training / CHECKPOINTS / LAST
     try:
         read_checkpoint(last)
     except Exception:  # none there, or whatever an unpickler makes of half a file
-        found = None
-    else:
-        found = last
-    (training / CONFIG).unlink(missing_ok=True)
-    log = training / "metrics.csv"
-    if log.exists():
-        log.rename(training / f"metrics_until_{len(list(training.glob('metrics*.csv')))}.csv")
-    return found
+        return None
+    return last
 
 
 def _best_checkpoint(fitted: CommandLine, training: Path) -> Path:
@@ -112,44 +123,21 @@ def _best_checkpoint(fitted: CommandLine, training: Path) -> Path:
     return Path(best)
 
 
-def _keep_weights(path: Path) -> int:
-    """Takes from a checkpoint what only training needs, two thirds of it; the epoch it is of."""
+def _keep_weights(path: Path) -> None:
+    """Takes from a checkpoint what only training needs, two thirds of it."""
     checkpoint = read_checkpoint(path)
-    epoch = int(checkpoint["epoch"])
     for name in _FOR_TRAINING:
         checkpoint[name] = []
     part = path.with_suffix(".part")
     torch.save(checkpoint, part)
     part.replace(path)
-    return epoch
 
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
-def _commit() -> str:
-    """The commit that this package is a checkout of, and whether its files have changed since; else its version."""
-    package = Path(jtr_lightning.__file__).parent
-    if not _git(
-        package, "ls-files", "--error-unmatch", "__init__.py"
-    ):  # installed, or below another repository
-        return f"version {__version__}"
-    changed = _git(package, "status", "--porcelain", "--", ".")
-    return _git(package, "rev-parse", "HEAD") + ("-dirty" if changed else "")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     sys.exit(
         main(["run", *sys.argv[1:]], {"run": Command("jtr_lightning.comparison.worker:run", "trains a run")})
     )

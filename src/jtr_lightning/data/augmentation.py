@@ -1,8 +1,4 @@
-"""Augmentation on the CPU, our adapter around albumentations.
-
-albumentations asks the package index for a newer version when it is imported; set ``NO_ALBUMENTATIONS_UPDATE=1`` in
-the environment to stop that.
-"""
+"""Augmentation on the CPU, our adapter around albumentations, which is imported only where it is used."""
 
 from __future__ import annotations
 
@@ -85,8 +81,7 @@ class Augmentation(Described):
         ``OneOf`` around them). Of those that move pixels only ``Zoom`` and ``HorizontalFlip`` may occur, since the
         tasks know what these do to a depth or a normal.
         """
-        import albumentations as A
-
+        from jtr_lightning.data.quiet_albumentations import A
         from jtr_lightning.data.transforms import RandomColours, Zoom
 
         transforms: list[Any] = []
@@ -130,8 +125,7 @@ class _Pipeline:
     """
 
     def __init__(self, transforms: list[Any]) -> None:
-        import albumentations as A
-
+        from jtr_lightning.data.quiet_albumentations import A
         from jtr_lightning.data.transforms import Zoom
 
         for transform in _leaves(transforms):
@@ -176,7 +170,7 @@ class _Pipeline:
 
 
 def _leaves(transforms: Sequence[Any]) -> Iterator[Any]:
-    import albumentations as A
+    from jtr_lightning.data.quiet_albumentations import A
 
     for transform in transforms:
         if isinstance(transform, A.BaseCompose):

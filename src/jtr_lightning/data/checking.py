@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import singledispatch
 from typing import Any, cast
 
 import numpy as np
@@ -17,69 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from jtr_lightning.data.base import PartialLabelDataModule, Split
+from jtr_lightning.data.doubts import LabelFacts, doubts, overall_doubts, overall_notes
 from jtr_lightning.data.loader import use_one_thread
-from jtr_lightning.data.source import SampleSource
+from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import DataError
-from jtr_lightning.tasks import DenseRegression, Depth, Normals, Task
+from jtr_lightning.tasks import Task
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-
-@dataclass
-class LabelFacts:
-    """What one label, or all of a split, holds.
-
-    Attributes:
-        number: Labels read.
-        shapes: How many have which shape.
-        dtypes: How many have which dtype, as the source gives them.
-        places: Pixels, or images for an image-level task.
-        invalid: Places without a value.
-        low: Smallest valid value.
-        high: Largest valid value.
-        total: Sum of the valid values.
-        squares: Sum of their squares.
-        values: Number of valid values.
-        classes: Places of each class, int64 ``[C]``, for tasks with classes.
-    """
-
-    number: int = 0
-    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    dtypes: Counter[str] = field(default_factory=Counter)
-    places: int = 0
-    invalid: int = 0
-    low: float = float("inf")
-    high: float = float("-inf")
-    total: float = 0.0
-    squares: float = 0.0
-    values: int = 0
-    classes: NDArray[np.int64] | None = None
-
-    def add(self, other: LabelFacts) -> None:
-        """Takes in the facts of further labels."""
-        self.number += other.number
-        self.shapes.update(other.shapes)
-        self.dtypes.update(other.dtypes)
-        self.places += other.places
-        self.invalid += other.invalid
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.total += other.total
-        self.squares += other.squares
-        self.values += other.values
-        if other.classes is not None:
-            self.classes = other.classes if self.classes is None else self.classes + other.classes
-
-    @property
-    def mean(self) -> float:
-        """Mean of the valid values; NaN where there are none."""
-        return self.total / self.values if self.values else float("nan")
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the valid values; NaN where there are none."""
-        if not self.values:
-            return float("nan")
-        return math.sqrt(max(self.squares / self.values - self.mean**2, 0.0))
 
 
 @dataclass
@@ -88,12 +30,14 @@ class SampleFacts:
 
     Attributes:
         image: Shape of the image, or None where it could not be read.
+        dtype: Type in which the image is kept.
         labels: Facts by task, of the labels that could be read.
         problems: What is wrong, one sentence each.
         notes: What is unusual but can be trained on.
     """
 
     image: tuple[int, ...] | None = None
+    dtype: str = ""
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -108,6 +52,7 @@ class SplitFacts:
         on_disk: Which labels exist, bool ``[N, K]``.
         read: How many samples were read.
         images: How many images have which shape.
+        dtypes: How many images are kept in which type.
         labels: Facts by task.
         problems: What is wrong.
         notes: What is unusual but can be trained on.
@@ -118,6 +63,7 @@ class SplitFacts:
     on_disk: NDArray[np.bool_]
     read: int = 0
     images: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
     labels: dict[str, LabelFacts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -159,7 +105,7 @@ def check(
             chosen = spaced(len(facts.source), limit)
             for sample in _read(facts, data, chosen, workers, progress, split):
                 _take_in(facts, sample)
-            facts.notes.extend(_overall_notes(facts, data))
+            _judge(facts, data)
     return report
 
 
@@ -183,7 +129,7 @@ def _open(data: PartialLabelDataModule, split: Split) -> SplitFacts:
         # A dataset without a test split can be trained on; without the others it cannot.
         (facts.notes if split == "test" else facts.problems).append(str(error))
         return facts
-    facts = SplitFacts(source, on_disk)
+    facts = SplitFacts(source, on_disk, notes=list(source.remarks()))
     for task, number in zip(data.tasks, on_disk.sum(0), strict=True):
         if not number:
             message = f"No sample of the split '{split}' has a label of task '{task}'."
@@ -259,6 +205,7 @@ def inspect(
     facts = SampleFacts()
     try:
         facts.image = source.read_image(index).shape
+        facts.dtype = source.stored_dtype(index)
     except DataError as error:
         facts.problems.append(str(error))
     for (name, task), exists in zip(tasks.items(), on_disk, strict=True):
@@ -275,20 +222,22 @@ def inspect(
                 f"{where}a label should have its image's size of {facts.image[0]}x{facts.image[1]} pixels; found "
                 f"{'x'.join(map(str, label.shape[:2]))}."
             )
+            continue
         try:
             target = task.to_target(label)
         except DataError as error:
             facts.problems.append(f"{where}{error}")
             continue
         valid = task.valid(target.unsqueeze(0))[0]
-        facts.labels[name] = _label_facts(task, label, target, valid)
-        facts.problems.extend(where + doubt for doubt in doubts(task, target, valid))
-        if not valid.any():
+        facts.labels[name] = _label_facts(task, label, target, valid, source.stored_dtype(index, name))
+        found = doubts(task, target, valid)
+        facts.problems.extend(where + doubt for doubt in found)
+        if not found and not valid.any():
             facts.notes.append(f"{where}the label is valid nowhere.")
     return facts
 
 
-def _label_facts(task: Task, label: Any, target: Tensor, valid: Tensor) -> LabelFacts:
+def _label_facts(task: Task, label: Array, target: Tensor, valid: Tensor, dtype: str) -> LabelFacts:
     places = valid.numel()
     # [1, H, W] selects among [C, H, W] and [H, W]; a lone value is selected by a lone flag.
     mask = valid.expand_as(target) if target.ndim >= valid.ndim else valid[0]
@@ -296,7 +245,7 @@ def _label_facts(task: Task, label: Any, target: Tensor, valid: Tensor) -> Label
     facts = LabelFacts(
         number=1,
         shapes=Counter([tuple(label.shape)]),
-        dtypes=Counter([str(label.dtype)]),
+        dtypes=Counter([dtype]),
         places=places,
         invalid=places - int(valid.sum()),
         values=len(values),
@@ -304,91 +253,36 @@ def _label_facts(task: Task, label: Any, target: Tensor, valid: Tensor) -> Label
     if len(values):
         facts.low, facts.high = float(values.min()), float(values.max())
         facts.total, facts.squares = float(values.sum()), float(values.square().sum())
+        if task.channels == 1:
+            facts.medians = [float(values.median())]
     if task.target_dtype == torch.int64:
         facts.classes = torch.bincount(values.long(), minlength=task.channels).numpy()
+        if target.ndim > 1 and label.size == target.numel():
+            ids = label.reshape(target.shape)[~mask.numpy()]
+            facts.void_ids = Counter(
+                dict(zip(*(a.tolist() for a in np.unique(ids, return_counts=True)), strict=True))
+            )
     return facts
-
-
-@singledispatch
-def doubts(task: Task, target: Tensor, valid: Tensor) -> list[str]:
-    """What is wrong with the values of a label that its task can read; ``doubts.register`` adds a kind of task.
-
-    Args:
-        task: The task.
-        target: One target, without the batch.
-        valid: Where it is defined, without the batch.
-
-    Returns:
-        One sentence each.
-    """
-    del task, target, valid
-    return []
-
-
-@doubts.register
-def _(task: Depth, target: Tensor, valid: Tensor) -> list[str]:
-    del task, valid
-    negative = int((target < 0).sum())
-    if not negative:
-        return []
-    return [f"a depth should be above 0, or 0 where it is not known; found {negative} negative values."]
-
-
-@doubts.register
-def _(task: Normals, target: Tensor, valid: Tensor) -> list[str]:
-    del task
-    length = target.norm(dim=0, keepdim=True)[valid]
-    off = int(((length - 1).abs() > 0.05).sum())
-    if not off:
-        return []
-    lengths = f"{float(length.min()):.3g} to {float(length.max()):.3g}"
-    message = (
-        f"normals should have length 1, or 0 where they are not known; found {off} of {len(length)} vectors of lengths "
-        f"{lengths}."
-    )
-    return [message]
-
-
-@doubts.register
-def _(task: DenseRegression, target: Tensor, valid: Tensor) -> list[str]:
-    values = target[valid.expand_as(target)]
-    slack = 1e-4 * (task.high - task.low)
-    outside = int(((values < task.low - slack) | (values > task.high + slack)).sum())
-    if not outside:
-        return []
-    message = (
-        f"values should be from {task.low:g} to {task.high:g}; found {outside} of {len(values)} outside, from "
-        f"{float(values.min()):g} to {float(values.max()):g}."
-    )
-    return [message]
 
 
 def _take_in(facts: SplitFacts, sample: SampleFacts) -> None:
     facts.read += 1
     if sample.image is not None:
         facts.images[sample.image] += 1
+        facts.dtypes[sample.dtype] += 1
     for name, label in sample.labels.items():
         facts.labels.setdefault(name, LabelFacts()).add(label)
     facts.problems.extend(sample.problems)
     facts.notes.extend(sample.notes)
 
 
-def _overall_notes(facts: SplitFacts, data: PartialLabelDataModule) -> list[str]:
-    notes = []
+def _judge(facts: SplitFacts, data: PartialLabelDataModule) -> None:
+    """What can be said only when all has been read."""
     if len(facts.images) > 1 and data.size is None:
-        notes.append(
+        facts.notes.append(
             f"The images have {len(facts.images)} different sizes; training needs `size: [height, width]`."
         )
     for name, label in facts.labels.items():
-        if label.classes is None or not label.classes.any():
-            continue
-        names = class_names(data.tasks[name])
-        absent = [names[c] for c in np.flatnonzero(label.classes == 0)]
-        if absent:
-            notes.append(f"Task '{name}': the class {', '.join(map(str, absent))} never occurs.")
-    return notes
-
-
-def class_names(task: Task) -> list[str]:
-    """The names of a task's classes, or their numbers where they have no names."""
-    return list(getattr(task, "class_names", range(task.channels)))
+        task, where = data.tasks[name], f"Task '{name}': "
+        facts.problems.extend(where + doubt for doubt in overall_doubts(task, label))
+        facts.notes.extend(where + note for note in overall_notes(task, label))

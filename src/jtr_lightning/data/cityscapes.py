@@ -10,6 +10,7 @@ from jtr_lightning.data.cityscapes_official import (
     CLASSES_2,
     CLASSES_7,
     CLASSES_19,
+    PUBLISHED,
     DepthKind,
     OfficialSource,
 )
@@ -109,12 +110,20 @@ class CityscapesDataModule(PartialLabelDataModule):
         names = {19: CLASSES_19, 7: CLASSES_7, 2: CLASSES_2}[self.classes]
         if self.depth == "metres":
             mean, std = self.depth_statistics or METRIC_STATISTICS
-            depth = Depth(mean, std, "m", display_range=(0.0, self.max_depth))
+            ends = (0.0, self.max_depth)
+            depth = Depth(mean, std, "m", display_range=ends, expected_range=ends)
         else:
             mean, std = self.depth_statistics or INVERSE_STATISTICS
             physical = self.inverse_scaling == "physical"
             # No unit: the published authors write 1/m, which it is not.
-            depth = Depth(mean, std, "", inverse=physical, display_range=(0.0, mean + 3 * std))
+            depth = Depth(
+                mean,
+                std,
+                "",
+                inverse=physical,
+                display_range=(0.0, mean + 3 * std),
+                expected_range=(0.0, 1.0),
+            )
         return {"segmentation": Segmentation(list(names)), "depth": depth}
 
     def source(self, split: Split) -> SampleSource:
@@ -136,13 +145,16 @@ class CityscapesDataModule(PartialLabelDataModule):
                 "Parameter `official_test` should be false for the preprocessed .npy files in "
                 f"'{self.root}', which hold no test images; found true."
             )
-        folder = self.root / ("train" if split == "train" else "val")
+        part = "train" if split == "train" else "val"
+        folder = self.root / part
         label = f"label_{self.classes}"
         # Some copies have the 7 categories in a folder `label`.
         if self.classes == 7 and not (folder / label).is_dir() and (folder / "label").is_dir():
             label = "label"
         return NpyFolderSource(
-            folder, {"segmentation": (label, ClassIds()), "depth": ("depth", Scaled(1.0, hole=0.0))}
+            folder,
+            {"segmentation": (label, ClassIds()), "depth": ("depth", Scaled(hole=0.0, channels=1))},
+            PUBLISHED[part],
         )
 
     def _form(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.data.files import read_image, read_png
+from jtr_lightning.data.npy_folder import count_remark
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import DataError
 
@@ -29,6 +30,9 @@ CLASSES_2 = ("background", "foreground")
 
 ID_OF_CLASS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The id in ``labelIds`` files of each of the 19 classes; all other ids 0..33 are ignored."""
+
+PUBLISHED = {"train": 2975, "val": 500, "test": 1525}
+"""Images of each split."""
 
 _CATEGORY_OF_CLASS = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
 _FOREGROUND = 5  # the categories from human on
@@ -121,6 +125,9 @@ class OfficialSource(SampleSource):
         cities = {self._city(i) for i in range(len(self))}
         files = {path.name for city in cities if (top / city).is_dir() for path in (top / city).iterdir()}
         return np.array([f"{sample}{ending}" in files for sample in self.samples], dtype=bool)
+
+    def remarks(self) -> Sequence[str]:
+        return count_remark(self.root / "leftImg8bit" / self.split, len(self), PUBLISHED.get(self.split))
 
     def file_of(self, index: int, task: str | None = None) -> Path:
         if task is None:

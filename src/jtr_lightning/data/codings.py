@@ -7,6 +7,7 @@ with the task's value for 'invalid' at every invalid pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
-from jtr_lightning.tasks import DenseRegression, DenseTask, Depth, Normals, Segmentation, Task
+from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
 from jtr_lightning.tasks.dense import IGNORE
 
 
@@ -56,12 +57,29 @@ class ClassIds(Coding):
         first: The id on disk of the task's class 0; ids below it are 'no class'.
         void: A further id on disk that means 'no class'.
         channel: The channel that holds the ids where a file has three; by default they must all be equal.
+        ids: The id on disk of each class in order, where they are not ``first, first + 1, ...``: ``[0, 255]`` for a
+            mask of black and white. Beside them only ``void`` and -1 may occur.
+
+    Raises:
+        ConfigError: ``ids`` names one twice, or comes together with ``first``.
     """
 
-    def __init__(self, first: int = 0, void: int | None = None, channel: int | None = None) -> None:
+    def __init__(
+        self,
+        first: int = 0,
+        void: int | None = None,
+        channel: int | None = None,
+        ids: Sequence[int] | None = None,
+    ) -> None:
+        if ids is not None and (first or not ids or len(set(ids)) < len(ids) or IGNORE in ids):
+            raise ConfigError(
+                f"Parameter `ids` of ClassIds should name the id of each class once, without `first` and without "
+                f"{IGNORE}; found {list(ids)}{f' and first={first}' if first else ''}."
+            )
         self.first = first
         self.void = void
         self.channel = channel
+        self.ids = None if ids is None else list(ids)
 
     def decode(self, raw: Array, path: Path) -> Array:
         if path.suffix.lower() in (".jpg", ".jpeg"):
@@ -74,12 +92,35 @@ class ClassIds(Coding):
             raise DataError(
                 f"The file '{path}' should hold class ids; found values that are not whole numbers."
             )
-        classes = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32) - self.first
+        if ids.dtype.itemsize >= 4 and (ids.min() < -_MOST_ID or ids.max() > _MOST_ID):
+            raise DataError(
+                f"The file '{path}' should hold class ids; found values from {ids.min()} to {ids.max()}."
+            )
+        whole = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32)
+        classes: Array = whole - self.first if self.ids is None else self._listed(whole, path)
         if self.first:
             np.maximum(classes, IGNORE, out=classes)
         if self.void is not None:
             classes[ids == self.void] = IGNORE
         return classes
+
+    def _listed(self, whole: Array, path: Path) -> Array:
+        """The place of each id in ``ids``."""
+        listed = np.array(self.ids)
+        order = listed.argsort()
+        place: Array = order[np.searchsorted(listed, whole, sorter=order).clip(max=len(listed) - 1)].astype(
+            whole.dtype
+        )
+        strange = (listed[place] != whole) & (whole != IGNORE)
+        place[strange | (whole == IGNORE)] = IGNORE
+        if self.void is not None:
+            strange &= whole != self.void
+        if strange.any():
+            raise DataError(
+                f"The file '{path}' should hold the class ids {self.ids}; found {int(whole[strange][0])}, too. Add it "
+                "to `ids`, or name it as `void`."
+            )
+        return place
 
 
 class Scaled(Coding):
@@ -91,10 +132,18 @@ class Scaled(Coding):
         invalid: The raw value that marks a pixel without a value.
         hole: What stands at such a pixel in the label; NaN suits every task, ``Depth`` has 0 as well.
         nan_is_invalid: Take NaN and infinity for invalid pixels; otherwise they are an error.
+        channels: Number of channels of the task; with 1 a grey label saved as RGB is taken as one channel.
+
+    Attributes:
+        scale_remedy: What the error about a missing scale advises.
+        nan_remedy: What the error about NaN advises.
 
     Raises:
         ConfigError: ``scale`` is not above 0.
     """
+
+    scale_remedy = "Save the values in their unit, as floating-point numbers."
+    nan_remedy = "Mend the file."
 
     def __init__(
         self,
@@ -102,6 +151,7 @@ class Scaled(Coding):
         invalid: float | None = None,
         hole: float = float("nan"),
         nan_is_invalid: bool = False,
+        channels: int | None = None,
     ) -> None:
         if scale is not None and not scale > 0:
             raise ConfigError(f"Parameter `scale` should be above 0; found {scale}.")
@@ -109,13 +159,16 @@ class Scaled(Coding):
         self.invalid = invalid
         self.hole = hole
         self.nan_is_invalid = nan_is_invalid
+        self.channels = channels
 
     def decode(self, raw: Array, path: Path) -> Array:
         if self.scale is None and raw.dtype.kind != "f":
             raise DataError(
                 f"The file '{path}' should come with the size of one step, since it holds {raw.dtype} values; found "
-                "none. Give it with `scales`, for example 0.001 for a depth in millimetres."
+                f"none. {self.scale_remedy}"
             )
+        if self.channels == 1 and raw.ndim == 3 and raw.shape[2] > 1:
+            raw = one_channel(raw, path)
         values = raw.astype(np.float32)
         if self.scale is not None:
             values *= np.float32(self.scale)
@@ -124,7 +177,7 @@ class Scaled(Coding):
             if not self.nan_is_invalid and not finite.all():
                 raise DataError(
                     f"The file '{path}' should hold finite values; found NaN or infinity at {int((~finite).sum())} of "
-                    f"{finite.size} places. Set `nan_is_invalid: true` if they mark pixels without a value."
+                    f"{finite.size} places. {self.nan_remedy}"
                 )
             values[~finite] = self.hole
         if self.invalid is not None:
@@ -181,6 +234,8 @@ class UnitVectors(Coding):
 
     A pixel whose vector is far from unit length (below 0.5 or above 1.5: grey, black or white in a picture) is invalid
     and becomes the zero vector; all others are brought to unit length, which 8 bits keep to half a percent only.
+    A floating-point file whose vectors are of another length or have no negative component is refused: it holds
+    something else, mostly ``(n + 1) / 2``.
     """
 
     def decode(self, raw: Array, path: Path) -> Array:
@@ -191,12 +246,31 @@ class UnitVectors(Coding):
             vectors -= 1
         # OpenCV's passes over a picture: a third of the time of the same in NumPy.
         length = np.sqrt(cv2.transform(cv2.multiply(vectors, vectors), np.ones((1, 3), dtype=np.float32)))
+        if raw.dtype.kind == "f":
+            _check_are_vectors(vectors, length, path)
         # A comparison with NaN is False, so a vector that is not finite is invalid, too.
         valid = (length > 0.5) & (length < 1.5)
         scale = np.divide(1, length, out=np.zeros_like(length), where=valid)
         unit = cv2.multiply(vectors, cv2.merge([scale, scale, scale]))
         cv2.patchNaNs(unit, 0.0)
         return np.asarray(unit)
+
+
+def _check_are_vectors(vectors: NDArray[np.float32], length: NDArray[np.float32], path: Path) -> None:
+    """Refuses a floating-point file that cannot hold unit vectors: each pixel for itself might pass as one."""
+    known = length[length > 0]  # nor NaN
+    if not known.size:
+        return
+    # Of some thousand pixels: enough for a median, and the whole picture would take as long as reading it.
+    middle = float(np.median(known[:: max(1, known.size // 4096)]))
+    # A flat wall may have no negative component, but its vectors are all of length 1, which others' codes are not.
+    if 0.9 < middle < 1.1 and (vectors.min() < 0 or (np.abs(known - 1) < 0.02).all()):
+        return
+    found = f"a median length of {middle:.3g}" if not 0.9 < middle < 1.1 else "none, and lengths that differ"
+    raise DataError(
+        f"The file '{path}' should hold unit vectors with components from -1 to 1, some of them negative, or the zero "
+        f"vector; found {found}. Is it (n + 1) / 2, or of 0..255? Save n itself, or 8-bit colours."
+    )
 
 
 def one_channel(raw: Array, path: Path) -> Array:
@@ -235,6 +309,10 @@ def _largest(dtype: np.dtype[Any]) -> float:
     return 1.0 if dtype.kind == "b" else float(np.iinfo(dtype).max)
 
 
+_MOST_ID = 2**30
+"""No id is larger, so that ids can be shifted in 32 bits."""
+
+
 @singledispatch
 def coding_for(task: Task) -> Coding:
     """The coding that a task's label files have unless something else is said.
@@ -260,7 +338,7 @@ def _(task: Segmentation) -> Coding:
 
 @coding_for.register
 def _(task: Depth) -> Coding:
-    return scaled_for(task, None)
+    return Scaled(hole=task.blank_value, channels=1)
 
 
 @coding_for.register
@@ -272,9 +350,3 @@ def _(task: Normals) -> Coding:
 @coding_for.register
 def _(task: DenseRegression) -> Coding:
     return Levels(task.low, task.high, task.channels)
-
-
-def scaled_for(task: Task, scale: float | None, nan_is_invalid: bool = False) -> Scaled:
-    """``Scaled`` with the task's own value for an invalid pixel."""
-    hole = task.blank_value if isinstance(task, DenseTask) else float("nan")
-    return Scaled(scale, hole=hole, nan_is_invalid=nan_is_invalid)

@@ -1,7 +1,7 @@
 """Reading single files: images and arrays, each problem told in one sentence that names the file.
 
-Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF is ignored, since label
-files have none: pixels come as they are stored.
+Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF or in a TIFF's tag is
+ignored, since label files have none: pixels come as they are stored.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.data import headers
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import DataError
 
@@ -28,12 +29,8 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 SUFFIXES = (*PIXEL_SUFFIXES, *ARRAY_SUFFIXES)
 """Every kind of file that ``read_image`` and ``read_array`` take, in lower case."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH, _PNG_COLOUR = 24, 25  # where the header chunk keeps the bit depth and the colour type
-_PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
 
-
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
     """Reads a picture of any kind as 8-bit RGB.
 
     Grey becomes three equal channels, a palette its colours, transparency is dropped, 16 bits become the upper 8. An
@@ -41,6 +38,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Args:
         path: A file with one of ``SUFFIXES``.
+        key: Which array of an ``.npz`` file; needed only where it holds several.
 
     Returns:
         RGB uint8 ``[H, W, 3]``.
@@ -50,7 +48,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     """
     path = Path(path)
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        return _array_as_image(read_array(path), path)
+        return _array_as_image(read_array(path, key), path)
     import cv2
 
     pixels = _to_rgb(_decode(_read_bytes(path), path))
@@ -86,8 +84,8 @@ def read_array(path: str | Path, key: str | None = None) -> Array:
 def read_pixels(path: str | Path) -> Array:
     """Reads a pixel file's raw values, for labels.
 
-    A PNG with a palette gives its indices (that is where datasets keep class ids), and a PNG of 1, 2 or 4 bits its
-    values 0..1, 0..3 or 0..15. A transparency channel is dropped.
+    A PNG, TIFF or BMP with a palette gives its indices (that is where datasets keep class ids), and one of 1, 2 or 4
+    bits its values 0..1, 0..3 or 0..15. A transparency channel is dropped.
 
     Args:
         path: A file with one of ``PIXEL_SUFFIXES``.
@@ -100,17 +98,16 @@ def read_pixels(path: str | Path) -> Array:
     """
     path = Path(path)
     content = _read_bytes(path)
-    if not content.startswith(_PNG_SIGNATURE) or len(content) <= _PNG_COLOUR:
-        return _to_rgb(_decode(content, path))
-    depth, colour = content[_PNG_DEPTH], content[_PNG_COLOUR]
-    if colour == _PNG_PALETTE:
-        return _palette_indices(content, path)
+    if not content.startswith(headers.PNG_SIGNATURE) or len(content) <= headers.PNG_COLOUR:
+        bits = headers.few_bits(content)
+        return _to_rgb(_decode(content, path)) if bits is None else _indices(content, path, bits)
+    depth, colour = content[headers.PNG_DEPTH], content[headers.PNG_COLOUR]
+    if colour == headers.PNG_PALETTE:
+        return _indices(content, path)
     pixels = _to_rgb(_decode(content, path))
-    if colour == _PNG_GREY_ALPHA and pixels.ndim == 3:
+    if colour == headers.PNG_GREY_ALPHA and pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[..., 0])
-    if colour == _PNG_GREY and depth < 8:
-        pixels = pixels // (255 // (2**depth - 1))  # the decoder stretches them to 0..255
-    return pixels
+    return _unstretched(pixels, depth) if colour == headers.PNG_GREY else pixels
 
 
 def read_png(path: str | Path, dtype: type[np.generic], channels: int = 1) -> Array:
@@ -187,7 +184,7 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
             if wanted not in names:
                 raise DataError(
                     f"The file '{path}' should hold {'one array' if key is None else f'an array {key!r}'}; found "
-                    f"{sorted(names)}."
+                    f"{sorted(names)}. Say which one (`keys` of FolderDataModule), or save it alone."
                 )
             with archive.open(names[wanted]) as member:
                 return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
@@ -214,8 +211,13 @@ def check_array(
         finite: Whether NaN and infinity are refused.
 
     Raises:
-        DataError: It does not fit.
+        DataError: It does not fit, or has no value at all.
     """
+    if array.size == 0:
+        raise DataError(
+            f"The file '{path}' should hold values; found an empty array of the shape {list(array.shape)}. Write it "
+            "again or remove it."
+        )
     if dtypes and not any(np.issubdtype(array.dtype, dtype) for dtype in dtypes):
         expected = " or ".join(dtype.__name__ for dtype in dtypes)
         raise DataError(f"The file '{path}' should hold {expected} values; found {array.dtype}.")
@@ -255,8 +257,15 @@ def _decode(content: bytes, path: Path) -> Array:
     """Decodes pixels as OpenCV gives them: BGR order, any dtype."""
     import cv2
 
-    # UNCHANGED also leaves the EXIF orientation alone.
-    pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels: Any = None
+    # What goes wrong is said once, below, and not by OpenCV before (libpng would print a line of its own).
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        if not (content.startswith(headers.PNG_SIGNATURE) and headers.is_truncated_png(content)):
+            # UNCHANGED also leaves the EXIF orientation alone.
+            pixels = cv2.imdecode(np.frombuffer(headers.as_stored(content), np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise DataError(
             f"The file '{path}' should be a whole picture ({', '.join(s[1:] for s in PIXEL_SUFFIXES)}); found "
@@ -275,19 +284,25 @@ def _to_rgb(pixels: Array) -> Array:
     return pixels
 
 
-def _palette_indices(content: bytes, path: Path) -> Array:
-    import io
-
+def _indices(content: bytes, path: Path, bits: int = 8) -> Array:
+    """The places in a palette, or the values of fewer bits than a byte has."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            return np.array(picture)
+        with Image.open(BytesIO(headers.as_stored(content))) as picture:
+            pixels: Array = np.array(picture)
+            stretched = picture.mode == "L" and picture.format == "TIFF"
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise DataError(
-            f"The file '{path}' should be a whole PNG with a palette; found one that is truncated or damaged "
-            f"({error}). Copy it again or remove it."
+            f"The file '{path}' should be a whole picture with a palette or few bits; found one that is truncated or "
+            f"damaged ({error}). Copy it again or remove it."
         ) from error
+    return _unstretched(pixels, bits) if stretched else pixels.astype(np.uint8, copy=False)
+
+
+def _unstretched(pixels: Array, bits: int) -> Array:
+    """The values of ``bits`` bits, which decoders stretch to 0..255."""
+    return pixels // (255 // (2**bits - 1)) if bits < 8 else pixels
 
 
 def _array_as_image(array: Array, path: Path) -> NDArray[np.uint8]:
@@ -329,6 +344,7 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _numbers(array: Array, path: Path) -> Array:
     if array.dtype.kind not in "biuf":
         raise DataError(f"The file '{path}' should hold real numbers; found dtype {array.dtype}.")
+    check_array(array, path)
     return array
 
 

@@ -12,15 +12,31 @@ from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from jtr_lightning.data.base import PartialLabelDataModule, Split
-from jtr_lightning.data.codings import Coding, Scaled, coding_for, scaled_for
+from jtr_lightning.data.codings import Coding, Scaled, coding_for
 from jtr_lightning.data.files import SUFFIXES
-from jtr_lightning.data.folder_source import Files, FolderSource, files_by_id
+from jtr_lightning.data.folder_source import IMAGE_KEY, Files, FolderSource, files_by_id
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.splits import read_split
-from jtr_lightning.tasks import Task
+from jtr_lightning.tasks import DenseTask, Task
 
 _SPLITS = ("train", "val", "test")
+
+
+class FolderScaled(Scaled):
+    """``Scaled`` with the advice that fits ``FolderDataModule``."""
+
+    scale_remedy = "Give it with `scales`, for example 0.001 for a depth in millimetres."
+    nan_remedy = "Set `nan_is_invalid: true` if they mark pixels without a value."
+
+
+def _scaled_for(task: Task, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
+    """The coding of measured values, with the task's own value for an invalid pixel."""
+    if not isinstance(task, DenseTask):
+        return FolderScaled(scale, nan_is_invalid=nan_is_invalid)
+    return FolderScaled(
+        scale, hole=task.blank_value, nan_is_invalid=nan_is_invalid, channels=task.target_channels
+    )
 
 
 class FolderDataModule(PartialLabelDataModule):
@@ -66,6 +82,8 @@ class FolderDataModule(PartialLabelDataModule):
         folders: For tasks that are not named like their folder, the folder.
         scales: For tasks whose files hold whole steps of a unit, the unit's share per step, such as 0.001.
         codings: For tasks whose files are coded in another way, the coding.
+        keys: For tasks whose files are ``.npz`` archives with several arrays, the array's name; ``image`` for images.
+            Several tasks may read one folder of archives, see ``folders``.
         nan_is_invalid: Take NaN and infinity in depth files for invalid pixels; otherwise they are an error.
         labels_file: The image-level labels; ``labels.csv`` in ``root`` if there is one.
         splits_file: The splits; ``splits.csv`` in ``root`` if there is one.
@@ -86,6 +104,7 @@ class FolderDataModule(PartialLabelDataModule):
         folders: dict[str, str] | None = None,
         scales: dict[str, float] | None = None,
         codings: dict[str, Coding] | None = None,
+        keys: dict[str, str] | None = None,
         nan_is_invalid: bool = False,
         labels_file: str | Path | None = None,
         splits_file: str | Path | None = None,
@@ -108,6 +127,7 @@ class FolderDataModule(PartialLabelDataModule):
         self.image_folder = image_folder
         self.folders = {name: name for name in self.tasks} | self._of_tasks("folders", folders)
         self.codings = self._codings(scales, codings, nan_is_invalid)
+        self.keys = self._of_tasks("keys", keys, IMAGE_KEY)
         self.labels_file = labels_file
         self.splits_file = splits_file
         self.availability_file = availability_file
@@ -118,9 +138,11 @@ class FolderDataModule(PartialLabelDataModule):
     def known_tasks(self) -> dict[str, Task]:
         return {}
 
-    def _of_tasks(self, parameter: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _of_tasks(
+        self, parameter: str, given: Mapping[str, Any] | None, also: str | None = None
+    ) -> dict[str, Any]:
         for name in given or {}:
-            if name not in self.tasks:
+            if name not in self.tasks and name != also:
                 raise ConfigError(
                     f"Parameter `{parameter}` should name tasks of the data; found '{name}', "
                     f"{did_you_mean(name, self.tasks)}"
@@ -140,7 +162,7 @@ class FolderDataModule(PartialLabelDataModule):
                 )
             usual = given.get(name, coding_for(task))
             if name not in given and (name in steps or isinstance(usual, Scaled)):
-                usual = scaled_for(task, steps.get(name), nan_is_invalid)
+                usual = _scaled_for(task, steps.get(name), nan_is_invalid)
             chosen[name] = usual
         return chosen
 
@@ -170,6 +192,7 @@ class FolderDataModule(PartialLabelDataModule):
             {name: self.codings[name] for name in dense},
             self._image_labels(ids),
             self._allowed(ids),
+            self.keys,
         )
 
     def _label_files(self, task: str, ids: Sequence[str]) -> Files:

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data.codings import Coding
 from jtr_lightning.data.files import SUFFIXES, read_array, read_image
+from jtr_lightning.data.headers import stored_dtype
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import DataError
 
+IMAGE_KEY = "image"
+"""In place of a task's name: the images."""
 _NONE = -1  # in place of the number of a suffix: no file
 
 
@@ -70,6 +73,7 @@ class FolderSource(SampleSource):
         codings: For each dense task how its files are coded.
         values: For each image-level task its labels, float64 ``[N, C]``, NaN where there is none.
         allowed: bool ``[N]`` for each task: which of the existing labels may be used.
+        keys: For a task, or ``IMAGE_KEY``, which array to take of ``.npz`` files with several.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class FolderSource(SampleSource):
         codings: Mapping[str, Coding],
         values: Mapping[str, NDArray[np.float64]],
         allowed: Mapping[str, NDArray[np.bool_]],
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self.ids = list(ids)
         self.images = images
@@ -87,6 +92,7 @@ class FolderSource(SampleSource):
         self.codings = dict(codings)
         self.values = dict(values)
         self.allowed = dict(allowed)
+        self.keys = dict(keys or {})
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,14 +114,27 @@ class FolderSource(SampleSource):
             return None
         return (self.images if task is None else self.labels[task]).path(index, self.ids[index])
 
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        file = self.file_of(index, task)
+        return "" if file is None else stored_dtype(file, self.keys.get(task or IMAGE_KEY))
+
+    def remarks(self) -> Sequence[str]:
+        unused = {task: int((self._exists(task) & ~allowed).sum()) for task, allowed in self.allowed.items()}
+        return [
+            f"Task '{task}': {number} of {int(self._exists(task).sum())} labels may not be used, by the table of "
+            "available labels."
+            for task, number in unused.items()
+            if number
+        ]
+
     def read_image(self, index: int) -> Array:
-        return read_image(self.images.path(index, self.ids[index]))
+        return read_image(self.images.path(index, self.ids[index]), self.keys.get(IMAGE_KEY))
 
     def read_label(self, index: int, task: str) -> Array:
         if task in self.values:
             return np.asarray(self.values[task][index])
         path = self.labels[task].path(index, self.ids[index])
-        return self.codings[task].decode(read_array(path), path)
+        return self.codings[task].decode(read_array(path, self.keys.get(task)), path)
 
     def take(self, samples: NDArray[np.int64]) -> FolderSource:
         """Some of the samples."""
@@ -126,6 +145,7 @@ class FolderSource(SampleSource):
             self.codings,
             {task: values[samples] for task, values in self.values.items()},
             {task: allowed[samples] for task, allowed in self.allowed.items()},
+            self.keys,
         )
 
 

@@ -43,6 +43,13 @@ class JoinedSource(SampleSource):
     def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
         return np.concatenate([self.main.on_disk(tasks), self.extra.on_disk(tasks)])
 
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        source, number = self._find(index)
+        return source.stored_dtype(number, task)
+
+    def remarks(self) -> Sequence[str]:
+        return [*self.main.remarks(), *self.extra.remarks()]
+
     def file_of(self, index: int, task: str | None = None) -> Path | None:
         source, own = self._find(index)
         return source.file_of(own, task)
@@ -83,6 +90,11 @@ class OfLabelledPart(Scenario):
         return available
 
 
+def extra_of_epoch(number: int, extra_ratio: float) -> int:
+    """How many extra samples belong to ``number`` labelled ones."""
+    return math.floor(extra_ratio * number + 0.5)
+
+
 class MixedSampler(EpochSampler):
     """All labelled samples and ``extra_ratio`` times as many extra ones in each epoch, shuffled together.
 
@@ -92,7 +104,7 @@ class MixedSampler(EpochSampler):
     Args:
         number: Number of labelled samples, which come first.
         extra: Number of extra samples.
-        extra_ratio: Extra samples for each labelled one in an epoch.
+        extra_ratio: Extra samples for each labelled one in an epoch, as far as there are so many.
         seed: Seed of the order.
         rank: This process.
         world_size: Number of processes.
@@ -103,7 +115,7 @@ class MixedSampler(EpochSampler):
     ) -> None:
         self.number = number
         self.extra = extra
-        self.extra_per_epoch = min(extra, math.floor(extra_ratio * number + 0.5))
+        self.extra_per_epoch = min(extra, extra_of_epoch(number, extra_ratio))
         slots = range(number + self.extra_per_epoch)
         super().__init__(slots, True, seed, rank, world_size)  # type: ignore[arg-type]  # only its length is used
 

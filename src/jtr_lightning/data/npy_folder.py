@@ -28,13 +28,17 @@ class NpyFolderSource(SampleSource):
     Args:
         folder: ``<root>/<split>``.
         columns: For each task its label folder's name and how the files' values are coded.
+        published: How many samples the published split has.
 
     Raises:
         DataError: There is no image, or the images are not numbered from 0 on.
     """
 
-    def __init__(self, folder: str | Path, columns: Mapping[str, tuple[str, Coding]]) -> None:
+    def __init__(
+        self, folder: str | Path, columns: Mapping[str, tuple[str, Coding]], published: int | None = None
+    ) -> None:
         self.folder = Path(folder)
+        self.published = published
         self.columns = dict(columns)
         images = _numbers(self.folder / "image")
         self._length = len(images)
@@ -63,6 +67,9 @@ class NpyFolderSource(SampleSource):
                 present = _numbers(self.folder / self.columns[task][0])
                 table[[i for i in present if i < len(self)], k] = True
         return table
+
+    def remarks(self) -> Sequence[str]:
+        return count_remark(self.folder / "image", len(self), self.published)
 
     def file_of(self, index: int, task: str | None = None) -> Path:
         return self.folder / ("image" if task is None else self.columns[task][0]) / f"{index}.npy"
@@ -94,6 +101,13 @@ def _numbers(folder: Path) -> set[int]:
         return set()
     stems = (path.stem for path in folder.iterdir() if path.suffix == ".npy")
     return {int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem}
+
+
+def count_remark(folder: Path, found: int, published: int | None) -> list[str]:
+    """A sentence where a folder has more or fewer images than the published split."""
+    if published is None or found == published:
+        return []
+    return [f"The folder '{folder}' has {found} images; the published split has {published}."]
 
 
 def is_npy_layout(root: Path) -> bool:

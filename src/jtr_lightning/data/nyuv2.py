@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from jtr_lightning.data.base import PartialLabelDataModule, PartialLabelDataset, Split
 from jtr_lightning.data.codings import ClassIds, Coding, Scaled, UnitVectors
-from jtr_lightning.data.mixing import JoinedSource, MixedSampler, OfLabelledPart
+from jtr_lightning.data.mixing import JoinedSource, MixedSampler, OfLabelledPart, extra_of_epoch
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
 from jtr_lightning.data.nyuv2_depth_only import DepthOnlyLayout, find_depth_only
 from jtr_lightning.data.nyuv2_mat import CLASSES_13, CLASSES_40, MAT_NAME, MatFiles, MatSource
@@ -18,11 +20,14 @@ from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 
 NPY_COLUMNS: dict[str, tuple[str, Coding]] = {
     "segmentation": ("label", ClassIds()),
-    "depth": ("depth", Scaled(1.0, hole=0.0)),
+    "depth": ("depth", Scaled(hole=0.0, channels=1)),
     "normals": ("normal", UnitVectors()),
 }
 """Each task's folder in the preprocessed layout: class ids with -1 for none, metres with 0 for none, unit vectors with
 the zero vector for none (lorenmt/mtan, issues 11 and 12)."""
+
+PUBLISHED = {"train": 795, "val": 654}
+"""Frames of the official split."""
 
 
 class NYUv2DataModule(PartialLabelDataModule):
@@ -57,7 +62,7 @@ class NYUv2DataModule(PartialLabelDataModule):
         extra_root: Folder of depth-only frames, see ``nyuv2_depth_only``.
         extra_layout: ``h5``, ``sync``, or ``auto`` to look.
         extra_list: A BTS list file of the frames to take from ``extra_root``; all by default.
-        extra_ratio: Extra samples in an epoch for each labelled one.
+        extra_ratio: Extra samples in an epoch for each labelled one, as far as there are so many.
         **kwargs: As for every data module: ``scenario``, ``seed``, ``batch_size``, ``num_workers``, ``size``,
             ``augmentation``, ``on_error``.
 
@@ -128,7 +133,9 @@ class NYUv2DataModule(PartialLabelDataModule):
 
     def known_tasks(self) -> dict[str, Task]:
         names = list(CLASSES_13 if self.classes == 13 else CLASSES_40)
-        return {"segmentation": Segmentation(names), "depth": Depth(), "normals": Normals()}
+        # The sensor measures up to 10 m; normalised depths would have medians below half a metre.
+        depth = Depth(expected_range=(0.0, 10.0), expected_median=(0.5, 10.0))
+        return {"segmentation": Segmentation(names), "depth": depth, "normals": Normals()}
 
     def source(self, split: Split) -> SampleSource:
         training = split == "train"
@@ -136,6 +143,13 @@ class NYUv2DataModule(PartialLabelDataModule):
         if not training or self.extra_root is None:
             return labelled
         extra = find_depth_only(self.extra_root, self.extra_layout, self.extra_list, self.crop_border)
+        wanted = extra_of_epoch(len(labelled), self.extra_ratio)
+        if wanted > len(extra):
+            rank_zero_warn(
+                f"Parameter `extra_ratio` asks for {wanted} depth-only frames in each epoch; found {len(extra)} in "
+                f"'{self.extra_root}', so all of them come in every epoch, at a ratio of "
+                f"{len(extra) / len(labelled):.2g}."
+            )
         return JoinedSource(labelled, extra)
 
     def _labelled(self, training: bool) -> SampleSource:
@@ -145,7 +159,8 @@ class NYUv2DataModule(PartialLabelDataModule):
                     f"Parameter `classes` should be 13 for the preprocessed .npy files in '{self.root}', "
                     f"which hold no others; found {self.classes}. Use the authors' '{MAT_NAME}' for 40 classes."
                 )
-            return NpyFolderSource(self.root / ("train" if training else "val"), NPY_COLUMNS)
+            part = "train" if training else "val"
+            return NpyFolderSource(self.root / part, NPY_COLUMNS, PUBLISHED[part])
         if training:
             scenario = self.scenario
             inner = scenario.scenario if isinstance(scenario, OfLabelledPart) else scenario

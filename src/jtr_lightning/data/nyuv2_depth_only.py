@@ -36,7 +36,12 @@ class DepthOnlySource(SampleSource):
         root: The folder with the scenes.
         frames: The image files, relative to ``root``.
         crop_border: Cut the blank border of 480x640 frames away.
+
+    Attributes:
+        published: How many frames the published training set has.
     """
+
+    published: int | None = None
 
     def __init__(self, root: Path, frames: Sequence[str], crop_border: bool = True) -> None:
         self.root = root
@@ -51,6 +56,15 @@ class DepthOnlySource(SampleSource):
 
     def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
         return np.tile(np.array([task == "depth" for task in tasks], dtype=bool), (len(self), 1))
+
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        del task
+        return self.root / self.frames[index]
+
+    def remarks(self) -> Sequence[str]:
+        if self.published in (None, len(self)):
+            return ()
+        return [f"'{self.root}' has {len(self)} depth-only frames; the published set has {self.published}."]
 
     def read_image(self, index: int) -> Array:
         return self._cropped(self.image_at(self.root / self.frames[index]))
@@ -84,6 +98,13 @@ class DepthOnlySource(SampleSource):
 class H5Source(DepthOnlySource):
     """Frames in one ``.h5`` file each."""
 
+    published = 47584
+
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        with open_hdf5(self.file_of(index)) as file:
+            key = "rgb" if task is None else "depth"
+            return str(file[key].dtype) if key in file else ""
+
     def image_at(self, path: Path) -> Array:
         rgb = _read_h5(path, "rgb")
         check_array(rgb, path, (np.uint8,), (3, None, None))
@@ -97,6 +118,10 @@ class H5Source(DepthOnlySource):
 
 class SyncSource(DepthOnlySource):
     """Frames as pairs of ``rgb_<n>.jpg`` and ``sync_depth_<n>.png``."""
+
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        image = super().file_of(index)
+        return image if task is None else depth_of(image)
 
     def image_at(self, path: Path) -> Array:
         return read_image(path)
@@ -181,10 +206,13 @@ def _listed(root: Path, list_file: Path) -> list[str]:
             f"The list '{list_file}' should name files below '{root}'; found '{outside[0]}', which leads out of it. "
             "Remove such lines."
         )
-    missing = [frame for frame in frames if not (root / frame).is_file()]
+    files = (f for frame in frames for f in (root / frame, depth_of(root / frame)))
+    missing = [str(file.relative_to(root)) for file in files if not file.is_file()]
     if missing or not frames:
         found = (
-            f"{len(missing)} of {len(frames)} not there, first '{missing[0]}'" if missing else "an empty list"
+            f"{len(missing)} of {2 * len(frames)} not there, first '{missing[0]}'"
+            if missing
+            else "an empty list"
         )
         raise DataError(
             f"The list '{list_file}' should name files below '{root}'; found {found}. Give the folder that holds the "

@@ -134,6 +134,12 @@ class MatSource(SampleSource):
         known = [task in ("segmentation", "depth", "normals") for task in tasks]
         return np.tile(np.array(known, dtype=bool), (len(self), 1))
 
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        if task == "normals":
+            return "computed"
+        keys = {None: "images", "segmentation": "labels", "depth": self.depth_key}
+        return str(self.file.dataset(keys[task]).dtype)
+
     def read_image(self, index: int) -> Array:
         return np.ascontiguousarray(self._frame("images", index).transpose(2, 1, 0)[self.crop])
 

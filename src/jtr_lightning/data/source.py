@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.data.headers import stored_dtype
+
 Array = NDArray[Any]
 
 
@@ -68,6 +70,23 @@ class SampleSource(ABC):
         """
         del index, task
         return None
+
+    def stored_dtype(self, index: int, task: str | None = None) -> str:
+        """The type in which a sample's image, or its label for a task, is kept; for people.
+
+        Args:
+            index: Number of the sample.
+            task: Name of the task; None for the image.
+
+        Returns:
+            Such as ``uint16``; by default what the header of ``file_of`` says, '' where there is no such file.
+        """
+        file = self.file_of(index, task)
+        return "" if file is None else stored_dtype(file)
+
+    def remarks(self) -> Sequence[str]:
+        """What one should know of the split as a whole, a sentence each, such as that a part of it is missing."""
+        return ()
 
     def domains(self) -> NDArray[np.int64]:
         """Which of several datasets or domains each sample comes from, ``[N]``; all 0 by default."""

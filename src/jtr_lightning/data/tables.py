@@ -90,7 +90,7 @@ def parse_cell(task: Task, text: str) -> list[float]:
     except ValueError:
         values = []
     if len(values) != task.channels or not np.isfinite(values).all():
-        raise DataError(f"found '{text}' where {task.channels} number(s) should be")
+        raise DataError(f"found '{text}' where {task.channels} number(s) should be.")
     return values
 
 
@@ -136,7 +136,7 @@ def read_image_labels(
             try:
                 cell = parse_cell(task, row[name]) if row[name] else [float("nan")] * _width(task)
             except DataError as error:
-                raise DataError(f"Table '{path}', line {line}, column '{name}': {error}.") from error
+                raise DataError(f"Table '{path}', line {line}, column '{name}': {error}") from error
             values[name].append(cell)
     return list(samples), {
         name: np.array(cells, np.float64).reshape(len(samples), _width(wanted[name]))

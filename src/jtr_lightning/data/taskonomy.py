@@ -15,11 +15,11 @@ from jtr_lightning.data.codings import Coding, coding_for
 from jtr_lightning.data.files import read_array, read_image
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.data.tables import read_image_labels
-from jtr_lightning.data.taskonomy_domains import DEPTH_SCALE, Domain, known_domains
+from jtr_lightning.data.taskonomy_domains import DEPTH_SCALE, Domain, known_domains, known_pixels
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
 from jtr_lightning.data.taskonomy_splits import BuildingLists, Shares, Splits
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
-from jtr_lightning.tasks import Task
+from jtr_lightning.tasks import DenseTask, Task
 
 
 class TaskonomySource(SampleSource):
@@ -30,6 +30,7 @@ class TaskonomySource(SampleSource):
         domains: For each task where its label files are and how they are coded.
         values: For each task whose labels are in a table, float64 ``[N, C]``, NaN where there is none.
         image_domain: The domain of the images.
+        notes: What one should know of the split.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class TaskonomySource(SampleSource):
         domains: Mapping[str, Domain],
         values: Mapping[str, NDArray[np.float64]] | None = None,
         image_domain: str = "rgb",
+        notes: Sequence[str] = (),
     ) -> None:
         self.index = index
         self.tasks = dict(domains)
         self.values = dict(values or {})
         self.image_domain = image_domain
+        self.notes = tuple(notes)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -57,7 +60,22 @@ class TaskonomySource(SampleSource):
     def _exists(self, task: str) -> NDArray[np.bool_]:
         if task in self.values:
             return np.asarray(np.isfinite(self.values[task]).all(1))
-        return self.index.has(self.tasks[task].folder)
+        domain = self.tasks[task]
+        exists = self.index.has(domain.folder)
+        return exists if domain.mask is None else exists & self.index.has(domain.mask)
+
+    def remarks(self) -> Sequence[str]:
+        found = list(self.notes)
+        for task, domain in self.tasks.items():
+            if domain.mask is not None:
+                exists = self.index.has(domain.folder)
+                lost = int((exists & ~self.index.has(domain.mask)).sum())
+                if lost:
+                    found.append(
+                        f"Task '{task}': {lost} of {int(exists.sum())} labels have no file of '{domain.mask}' for "
+                        "their mask and are left out."
+                    )
+        return found
 
     def file_of(self, index: int, task: str | None = None) -> Path | None:
         if task in self.values:
@@ -72,7 +90,20 @@ class TaskonomySource(SampleSource):
             return np.asarray(self.values[task][index])
         domain = self.tasks[task]
         path = self.index.path(index, domain.folder)
-        return domain.coding.decode(read_array(path), path)
+        label = domain.coding.decode(read_array(path), path)
+        return label if domain.mask is None else self._masked(label, index, domain, domain.mask)
+
+    def _masked(self, label: Array, index: int, domain: Domain, mask: str) -> Array:
+        path = self.index.path(index, mask)
+        known = known_pixels(read_array(path), path)
+        if known.shape != label.shape[:2]:
+            raise DataError(
+                f"The mask '{path}' should have the size of the label that it is for, {list(label.shape[:2])}; found "
+                f"{list(known.shape)}."
+            )
+        label = label if label.flags.writeable else label.copy()
+        label[~known] = domain.hole
+        return label
 
 
 @dataclass(frozen=True)
@@ -123,6 +154,10 @@ class TaskonomyDataModule(PartialLabelDataModule):
             maximum of 8 m.
         folders: For tasks that are not named like their folder, the folder.
         codings: For tasks whose files are coded in another way, the coding.
+        mask_from: For tasks whose files do not say which pixels are holes, a domain that does: ``mask_valid``, or
+            ``depth_zbuffer`` (of a view whose depth label is hidden it tells no more than where there is some). Of
+            those known by name these are ``reshading`` and ``edge_occlusion``. A label without a file of that domain
+            counts as missing.
         image_domain: The folder of the images, such as ``rgb``; the labels must have their size.
         image_labels_file: A CSV with the columns ``building, point, view`` and one for each image-level task. None
             takes ``image_labels.csv`` in ``root`` if there is one.
@@ -156,6 +191,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
         depth_scale: float = DEPTH_SCALE,
         folders: dict[str, str] | None = None,
         codings: dict[str, Coding] | None = None,
+        mask_from: dict[str, str] | None = None,
         image_domain: str = "rgb",
         image_labels_file: str | Path | None = None,
         **kwargs: Any,
@@ -172,7 +208,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
         self.skip_buildings = list(skip_buildings or [])
         self.image_domain = image_domain
         self.image_labels_file = None if image_labels_file is None else Path(image_labels_file).expanduser()
-        self.domains = self._domains(folders or {}, codings or {}, depth_scale)
+        self.domains = self._domains(folders or {}, codings or {}, mask_from or {}, depth_scale)
         self._opened: _Opened | None = None
 
     def known_domains(self, depth_scale: float) -> dict[str, Domain]:
@@ -188,22 +224,32 @@ class TaskonomyDataModule(PartialLabelDataModule):
         return {name: domain.task() for name, domain in domains.items() if domain.task is not None}
 
     def _domains(
-        self, folders: Mapping[str, str], codings: Mapping[str, Coding], depth_scale: float
+        self,
+        folders: Mapping[str, str],
+        codings: Mapping[str, Coding],
+        masks: Mapping[str, str],
+        depth_scale: float,
     ) -> dict[str, Domain]:
-        for parameter, given in (("folders", folders), ("codings", codings)):
+        for parameter, given in (("folders", folders), ("codings", codings), ("mask_from", masks)):
             for name in given:
                 if name not in self.tasks:
                     raise ConfigError(
                         f"Parameter `{parameter}` should name tasks of the data; found '{name}', "
                         f"{did_you_mean(name, self.tasks)}"
                     )
+        for name in masks:
+            if not self.tasks[name].dense:
+                raise ConfigError(
+                    f"Parameter `mask_from` should name tasks with a label for each pixel; found '{name}'."
+                )
         known = self.known_domains(depth_scale)
         domains = {}
         for name, task in self.tasks.items():
             folder = folders.get(name, known[name].folder if name in known else name)
             like = next((domain for domain in known.values() if domain.folder == folder), None)
             coding = codings.get(name) or (coding_for(task) if like is None else like.coding)
-            domains[name] = Domain(folder, coding)
+            hole = task.blank_value if isinstance(task, DenseTask) else float("nan")
+            domains[name] = Domain(folder, coding, mask=masks.get(name), hole=hole)
         return domains
 
     def prepare_data(self) -> None:
@@ -276,10 +322,16 @@ class TaskonomyDataModule(PartialLabelDataModule):
             self.domains,
             {name: values[samples] for name, values in opened.values.items()},
             self.image_domain,
+            opened.splits.remarks(opened.index, split),
         )
 
     def _require_labels(self, index: TreeIndex, in_table: Collection[str]) -> None:
         for name, domain in self.domains.items():
+            if domain.mask is not None and domain.mask not in index.domains:
+                raise DataError(
+                    f"The masks of task '{name}' should be in folders named '{domain.mask}' in '{self.root}'; found "
+                    f"{index.domains} only. Name another domain in `mask_from`, or leave the task out of it."
+                )
             if name not in in_table and domain.folder not in index.domains:
                 raise DataError(
                     f"The labels of task '{name}' should be in folders named '{domain.folder}' in '{self.root}'; found "

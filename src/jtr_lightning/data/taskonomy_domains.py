@@ -4,7 +4,8 @@ Facts are from the dataset's own description and code (StanfordVL/taskonomy: dat
 EPFL-VILAB/omnidata (the annotator that makes the same domains) and from measuring files of its; see each domain.
 
 Left out on purpose: ``segment_unsup2d`` and ``segment_unsup25d`` number regions of one image, which are no classes;
-``mask_valid`` says again where ``depth_zbuffer`` is 65535; ``points`` and ``point_info`` are metadata.
+``mask_valid`` says again where ``depth_zbuffer`` is 65535 (it can be the mask of other domains); ``points`` and
+``point_info`` are metadata.
 """
 
 from __future__ import annotations
@@ -97,11 +98,37 @@ class Domain:
         folder: Name of its folder.
         coding: How its files become labels.
         task: Makes the task that predicts it; None where the user must say what it is.
+        mask: Folder of files that say which pixels are valid, beside what the coding knows; see ``known_pixels``.
+        hole: What stands in the label where the mask says that a pixel is not.
     """
 
     folder: str
     coding: Coding
     task: Callable[[], Task] | None = None
+    mask: str | None = None
+    hole: float = float("nan")
+
+
+_FARTHEST = 65036
+"""16-bit depths from here on are taken for 'none' by the code that makes ``edge_occlusion``, which has 0 there."""
+
+
+def known_pixels(raw: Array, path: Path) -> Array:
+    """Which pixels of a view show a surface.
+
+    Args:
+        raw: ``[H, W]`` of ``mask_valid`` (8 bits, 0 for none) or of a depth domain (16 bits, 65036 and more for none,
+            which also means 'farther than can be said').
+        path: The file, for messages.
+
+    Returns:
+        bool ``[H, W]``.
+
+    Raises:
+        DataError: The file is neither.
+    """
+    check_array(raw, path, (np.uint8, np.uint16), (None, None))
+    return np.asarray(raw > 0 if raw.dtype == np.uint8 else raw < _FARTHEST)
 
 
 def _share(folder: str, clip: float = 1.0) -> Domain:
@@ -111,7 +138,13 @@ def _share(folder: str, clip: float = 1.0) -> Domain:
 
 def _depth() -> Task:
     # (raw - 1500) / 1000 standardises the depth in sunxm2357/TaskGrouping (taskonomy_loader.py).
-    return Depth(mean=1500 * DEPTH_SCALE, std=1000 * DEPTH_SCALE, display_range=(0.0, 10.0))
+    # Read at another run's scale (8/65535 for 1/512 or the reverse, 16 times off), rooms are 40 m or 0.15 m deep.
+    return Depth(
+        mean=1500 * DEPTH_SCALE,
+        std=1000 * DEPTH_SCALE,
+        display_range=(0.0, 10.0),
+        expected_median=(0.2, 15.0),
+    )
 
 
 def known_domains(depth_scale: float = DEPTH_SCALE) -> dict[str, Domain]:
@@ -136,7 +169,7 @@ def known_domains(depth_scale: float = DEPTH_SCALE) -> dict[str, Domain]:
             CurvatureColours(),
             lambda: DenseRegression(channels=2, low=-1.0, high=1.0, unit="1/(3 cm)"),
         ),
-        # 8 bits in three equal channels; nothing marks a hole.
+        # 8 bits in three equal channels; nothing marks a hole (it is about 13 in measured files, as dark corners are).
         Domain("reshading", Levels(), DenseRegression),
         _share("edge_texture", clip=0.08),
         _share("edge_occlusion", clip=0.00625),

@@ -27,7 +27,7 @@ from jtr_lightning.errors import DataError
 REMEMBER_FROM = 100_000
 """Trees with fewer files are looked through anew each time, which takes well under a second."""
 
-_VERSION = 1
+_VERSION = 2
 _THREADS = 16  # most of the time is waiting for the file system
 _VIEW_KEYS = 2**31  # keys of a point's views: a view's key is point * _VIEW_KEYS + view, in 64 bits
 _MOST_COLUMNS = 64  # bits of TreeIndex.present
@@ -86,7 +86,7 @@ class TreeIndex:
             if name == domain and present >> bit & 1:
                 building = self.buildings[self.building[index]]
                 folder = self.layout.folder.format(building=building, domain=domain)
-                return self.root / folder / f"point_{self.point[index]}_view_{self.view[index]}_{end}"
+                return self.root / folder / f"point_{self.point[index]}_view_{self.view[index]}{end}"
         raise DataError(
             f"The sample '{self.name(index)}' in '{self.root}' should have a file of '{domain}'; found none."
         )
@@ -133,7 +133,9 @@ def open_tree(
 
     What a large tree holds (``REMEMBER_FROM`` files and more) is kept in ``<root>/.jtr_index.npz``, or in the user's
     cache folder where the tree cannot be written to. It is used only as long as the tree has the same folders and none
-    of them has changed since, by the time of its last change.
+    of them has changed since, by the time of its last change: a file that comes or goes is seen, one that is written
+    anew in its place is not. That matters only where a file that meant 'no label' (see ``may_be_void``) has become a
+    label; remove the remembered file then.
 
     Args:
         root: The tree's folder, in any of ``taskonomy_layouts.LAYOUTS``.
@@ -249,7 +251,7 @@ def _files(folder: Path, without_void: bool) -> dict[str, NDArray[np.int64]]:
         names = [entry.name for entry in entries]
     found = VIEW_FILE.findall("\n".join(names))
     if without_void:
-        found = [f for f in found if not _is_void(folder / f"point_{f[0]}_view_{f[1]}_{f[2]}")]
+        found = [f for f in found if not _is_void(folder / f"point_{f[0]}_view_{f[1]}{f[2]}")]
     keys = np.array([int(point) * _VIEW_KEYS + int(view) for point, view, _ in found], np.int64)
     ends = [end for _, _, end in found]
     kinds = set(ends)
@@ -276,7 +278,7 @@ def _refuse_twins(folder: Path, ends: dict[str, NDArray[np.int64]]) -> None:
         for second in kinds[i + 1 :]:
             both = np.intersect1d(ends[first], ends[second])
             if len(both):
-                view = f"point_{both[0] // _VIEW_KEYS}_view_{both[0] % _VIEW_KEYS}_"
+                view = f"point_{both[0] // _VIEW_KEYS}_view_{both[0] % _VIEW_KEYS}"
                 raise DataError(
                     f"The folder '{folder}' should have one file for each view; found '{view}{first}' and "
                     f"'{view}{second}'. Remove one of them."

@@ -12,12 +12,13 @@ from jtr_lightning.data.files import SUFFIXES
 from jtr_lightning.errors import DataError
 
 VIEW_FILE = re.compile(
-    r"^point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})_(domain_\w+(?:"
+    r"^point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})((?:_domain_\w+)?(?:"
     + "|".join(map(re.escape, SUFFIXES))
     + r"))$",
     re.MULTILINE | re.ASCII,
 )
-"""Matches the names of files of views, one per line: point, view and the rest."""
+"""Matches the names of files of views, one per line: point, view and the rest, ``_domain_<name>.png`` or only the
+ending, as in copies whose folders alone say the domain."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class Splits(ABC):
             DataError: There are none, or the rule does not fit the tree.
         """
 
+    def remarks(self, index: TreeIndex, split: str) -> list[str]:
+        """What one should know of how the rule fits the tree, a sentence each."""
+        del index, split
+        return []
+
 
 class BuildingLists(Splits):
     """Buildings by name for each split.
@@ -60,7 +65,7 @@ class BuildingLists(Splits):
     def read(cls, path: Path) -> BuildingLists:
         """Reads a split file as the dataset's authors publish them: ``id,train,val,test``, flags of 0 and 1.
 
-        A building may have several flags. Buildings that are not on disk are left out later.
+        A building may have several flags. Buildings that are not on disk are left out later, see ``remarks``.
 
         Raises:
             DataError: The file is missing, unreadable or of another form.
@@ -88,6 +93,24 @@ class BuildingLists(Splits):
                 f"'{index.buildings[0]}'). Give `split_file`, or the buildings of each split."
             )
         return samples
+
+    def remarks(self, index: TreeIndex, split: str) -> list[str]:
+        wanted, there = set(self.buildings[split]), set(index.buildings)
+        listed = {name for names in self.buildings.values() for name in names}
+        found = []
+        if not wanted <= there:
+            absent = sorted(wanted - there)
+            found.append(
+                f"{len(wanted & there)} of the {len(wanted)} buildings for '{split}' in {self.origin} are in "
+                f"'{index.root}'; the first that is not is '{absent[0]}'."
+            )
+        if not there <= listed:
+            unused = sorted(there - listed)
+            found.append(
+                f"{len(unused)} of the {len(there)} buildings in '{index.root}' are in no split of {self.origin}, the "
+                f"first '{unused[0]}'."
+            )
+        return found
 
 
 class Shares(Splits):

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
-from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
+from jtr_lightning.data.quiet_albumentations import A, Targets
 from jtr_lightning.data.resizing import resize_image, resize_label
 from jtr_lightning.data.source import Array
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
 
@@ -33,9 +34,32 @@ class Regularizer(Described, nn.Module, ABC):
 
     A regularizer may hold parameters of its own: they are trained, saved in the checkpoint, and not used when
     predicting. Like a network it is made with its settings and then built for tasks.
+
+    Args:
+        ramp: Share of the training over which the weight of what trains the network rises linearly from 0; 0 for
+            none. A method multiplies that weight by ``ramp_factor``.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1].
     """
 
     tasks: Mapping[str, Task] = {}  # replaced, never changed, by build()
+
+    def __init__(self, ramp: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= ramp <= 1:
+            raise ConfigError(
+                f"Parameter `ramp` of {type(self).__name__} should be a share of the training in [0, 1]; found {ramp}."
+            )
+        self.ramp = ramp
+
+    def ramp_factor(self, progress: float) -> float:
+        """What the weight of the network's term is multiplied by, in [0, 1].
+
+        Args:
+            progress: Share of the training that is done, in [0, 1].
+        """
+        return min(1.0, progress / self.ramp) if self.ramp else 1.0
 
     def build(self, tasks: Mapping[str, Task], feature_channels: Sequence[int] = ()) -> Regularizer:
         """Makes the layers for these tasks; called by ``PartialLabelModule``.
@@ -54,6 +78,14 @@ class Regularizer(Described, nn.Module, ABC):
     def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
         """Makes the parameters whose size depends on the tasks; nothing by default."""
         del tasks, feature_channels
+
+    def start_training(self, available: Tensor) -> None:
+        """Told before the first step which labels the training set has, where that is known; does nothing by default.
+
+        Args:
+            available: Of all training samples, on all ranks alike and in host memory, bool ``[N, K]``.
+        """
+        del available
 
     def compilable(self) -> Sequence[nn.Module]:
         """Parts that gain from ``torch.compile``: called as modules, with inputs of the same shape in every step."""
@@ -84,8 +116,28 @@ class Regularizer(Described, nn.Module, ABC):
             Term name to scalar, at least float32. Each has a gradient path whatever labels the batch has.
         """
 
+    def diagnose(self, predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Numbers that tell whether the method is at work; no part of the loss, and nothing by default.
+
+        Called without gradients for the first batch of each validation, whose labels no scenario has hidden. Nothing
+        may be drawn, so that a training does not depend on how often it is validated.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, H, W]``.
+            batch: The batch they were made from.
+
+        Returns:
+            Name to scalar, logged as ``val/<name>``.
+        """
+        del predictions, batch
+        return {}
+
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
-        """The regularizer's parameters as an optimizer's groups, which may set their own learning rate."""
+        """The regularizer's parameters as an optimizer's groups.
+
+        A group may set its own learning rate, ``lr``, and as ``steps: (step_size, gamma)`` its own schedule in place
+        of the optimizer's: multiplied by gamma after every step_size epochs.
+        """
         parameters = [p for p in self.parameters() if p.requires_grad]
         if parameters:
             yield {"params": parameters}

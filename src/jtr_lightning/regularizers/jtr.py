@@ -7,8 +7,8 @@ slips mended; the documentation lists each departure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,11 @@ class JTR(Regularizer):
     The first term trains the network through its predictions of the unlabelled tasks, the others the auto-encoder.
     Each is a mean over samples, and no sample sees another (with ``norm='instance'``). Segmentation enters ``Yhat1``
     and, where it has no label, ``Y1`` and ``Y2`` as a one-hot draw (one draw each) and ``Yhat2`` as probabilities.
-    A sample whose mask is empty adds nothing. Image-level tasks take no part.
+    A sample whose mask is empty adds nothing. Tasks without ``joint_channels`` take no part, such as the image-level
+    ones of this library; one that has some stands in the stack with its code at every pixel.
+
+    The second term can be met by a latent that is the same for every stack, and in a short training or at a high
+    learning rate it is: then the first term teaches nothing. ``val/jtr/separation/<task>`` tells; see ``diagnose``.
 
     Args:
         distance_weight: Weight of the term that trains the network.
@@ -67,13 +71,15 @@ class JTR(Regularizer):
         views: 3 as published: the supervised one, one for the network's term and one, without a gradient for the
             network, for the auto-encoder's. 2: the second serves both. 1: the supervised view's predictions do.
         view_maker: Makes the further views; the crops and colours of the published recipe by default.
-        distance_ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0 for none.
         stack_scale: Size of the stacks relative to the predictions, 1, 1/2, 1/3 ...: each value is the mean over the
             valid pixels of its cell.
         widths: Channels of the auto-encoder's stages, from the finest to the deepest.
         depths: Convolutions of each stage.
         norm: Name of the auto-encoder's normalisation. 'instance' equals the authors' BatchNorm on one sample at a
             time; 'batch' normalises ``Y`` and ``Yhat`` of the whole batch together, which is another method.
+        ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0, as published, for none.
+        autoencoder_lr: Learning rate of the auto-encoder; None for the optimizer's own. The published recipe has 1e-4
+            for both.
 
     Raises:
         ConfigError: A parameter is out of range or, when it is built, fewer than two tasks have a place in the stack.
@@ -88,13 +94,14 @@ class JTR(Regularizer):
         reconstruction_weight: float = 2.0,
         views: int = 3,
         view_maker: ViewMaker | None = None,
-        distance_ramp: float = 0.0,
         stack_scale: float = 1.0,
         widths: Sequence[int] = WIDTHS,
         depths: Sequence[int] = DEPTHS,
         norm: str = "instance",
+        ramp: float = 0.0,
+        autoencoder_lr: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
         weights = {
             "distance_weight": distance_weight,
             "autoencoder_distance_weight": autoencoder_distance_weight,
@@ -107,23 +114,24 @@ class JTR(Regularizer):
                 )
         if views not in (1, 2, 3):
             raise ConfigError(f"Parameter `views` of JTR should be 1, 2 or 3; found {views}.")
-        if not 0 <= distance_ramp <= 1:
-            raise ConfigError(
-                f"Parameter `distance_ramp` of JTR should be a share of the training in [0, 1]; found {distance_ramp}."
-            )
         if not 0 < stack_scale <= 1 or abs(1 / stack_scale - round(1 / stack_scale)) > 0.01:
             raise ConfigError(
                 "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
                 f"{stack_scale}."
+            )
+        if autoencoder_lr is not None and not 0 < autoencoder_lr < float("inf"):
+            raise ConfigError(
+                "Parameter `autoencoder_lr` of JTR should be above 0 and finite, or null for the optimizer's own; "
+                f"found {autoencoder_lr}."
             )
         self.distance_weight = distance_weight
         self.autoencoder_distance_weight = autoencoder_distance_weight
         self.reconstruction_weight = reconstruction_weight
         self.views = views
         self.view_maker = ViewMaker() if view_maker is None else view_maker
-        self.distance_ramp = distance_ramp
         self.cell = round(1 / stack_scale)
         self.widths, self.depths, self.norm = tuple(widths), tuple(depths), norm
+        self.autoencoder_lr = autoencoder_lr
         self.stack_tasks: dict[str, Task] = {}
 
     def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
@@ -143,6 +151,10 @@ class JTR(Regularizer):
 
     def compilable(self) -> Sequence[nn.Module]:
         return (self.autoencoder, self.autoencoder.encoder)
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        own = {} if self.autoencoder_lr is None else {"lr": self.autoencoder_lr}
+        yield {"params": list(self.parameters()), **own}
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
@@ -165,9 +177,9 @@ class JTR(Regularizer):
         with torch.no_grad():
             stacks = self.stacks(predictions[autoencoder_view], batches[autoencoder_view], hard=False)
         autoencoder_distance, reconstruction = self._autoencoder_losses(stacks)
-        ramp = 1.0 if self.distance_ramp == 0 else min(1.0, progress / self.distance_ramp)
+        distance_weight = self.distance_weight * self.ramp_factor(progress)
         return {
-            "jtr/distance": self.distance_weight * ramp * distance.mean(),
+            "jtr/distance": distance_weight * distance.mean(),
             "jtr/autoencoder_distance": self.autoencoder_distance_weight * autoencoder_distance.mean(),
             "jtr/reconstruction": self.reconstruction_weight * reconstruction.mean(),
         }
@@ -185,15 +197,59 @@ class JTR(Regularizer):
         """
         targets: list[Tensor] = []
         guesses: list[Tensor] = []
-        mask = torch.ones((), dtype=torch.bool, device=batch.image.device)
+        size = batch.size
         for name, task in self.stack_tasks.items():
-            label, labelled = batch.labels[name], batch.labelled(name).view(-1, 1, 1, 1)
-            prediction = torch.where(labelled, predictions[name].detach(), predictions[name])
-            mask = mask & (task.valid(label) | ~labelled)
-            guesses.append(at_least_float32(task.encode_prediction(prediction, hard=hard)))
+            label, labelled, prediction = batch.labels[name], batch.labelled(name), predictions[name]
+            detached = labelled.view(-1, *[1] * (prediction.ndim - 1))
+            prediction = torch.where(detached, prediction.detach(), prediction)
+            guess = at_least_float32(task.encode_prediction(prediction, hard=hard))
             drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
-            targets.append(torch.where(labelled, task.encode_target(label).to(drawn.dtype), drawn))
-        return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), mask)
+            target = torch.where(_as_map(labelled), task.encode_target(label).to(drawn.dtype), drawn)
+            # What holds for the whole image holds at every pixel.
+            guesses.append(guess.expand(-1, -1, *size))
+            targets.append(target.expand(-1, -1, *size))
+        return self._finish(torch.cat(targets, 1), torch.cat(guesses, 1), self._mask(batch))
+
+    def diagnose(self, predictions: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Whether the latent still sees each task: ``jtr/separation/<task>``, in [0, 2].
+
+        The distance between the latents of a stack of labels and of the same stack with one task's values taken from
+        another sample of the batch (where a label is missing, the prediction stands), averaged over the samples. It is
+        what JTR could at most notice about a prediction of that task that is right for another image. Near 0 the
+        latent is blind to the task, and the loss teaches nothing about it.
+
+        Args:
+            predictions: Task name to prediction ``[B, C, H, W]``.
+            batch: Their labels.
+
+        Returns:
+            Name to scalar for each task of the stack; nothing for a batch of one sample.
+        """
+        if len(batch) < 2:
+            return {}
+        codes = {}
+        for name, task in self.stack_tasks.items():
+            code = at_least_float32(task.encode_prediction(predictions[name]))
+            label = task.encode_target(batch.labels[name]).to(code.dtype)
+            codes[name] = torch.where(_as_map(batch.labelled(name)), label, code).expand(-1, -1, *batch.size)
+        mask = self._mask(batch)
+        mask = mask & mask.roll(1, 0)
+        whole = torch.cat(list(codes.values()), 1)
+        found = {}
+        for name, code in codes.items():
+            exchanged = torch.cat(list({**codes, name: code.roll(1, 0)}.values()), 1)
+            stacks = self._finish(whole, exchanged, mask)
+            latent, _ = self.autoencoder.encoder(torch.cat([stacks.target, stacks.prediction]))
+            compared = stacks.mask.flatten(1).any(1).sum().clamp(min=1)
+            found[f"jtr/separation/{name}"] = cosine_distance(latent, stacks.mask).sum() / compared
+        return found
+
+    def _mask(self, batch: Batch) -> Tensor:
+        """Pixels where every label that the sample has is valid, bool ``[B, 1, H, W]``."""
+        mask = torch.ones((len(batch), 1, *batch.size), dtype=torch.bool, device=batch.image.device)
+        for name, task in self.stack_tasks.items():
+            mask = mask & (_as_map(task.valid(batch.labels[name])) | ~_as_map(batch.labelled(name)))
+        return mask
 
     def _finish(self, target: Tensor, prediction: Tensor, mask: Tensor) -> Stacks:
         """Shrinks the stacks if asked to and blanks both outside the mask."""
@@ -225,6 +281,11 @@ class JTR(Regularizer):
         losses = torch.stack([task.reconstruction_loss(out, code, mask) for task, out, code in parts])
         of_target, of_prediction = losses.sum(0).chunk(2)
         return cosine_distance(latent, stacks.mask), of_target + of_prediction
+
+
+def _as_map(values: Tensor) -> Tensor:
+    """Values ``[B]`` or ``[B, 1, H, W]``, as a task's ``valid`` gives them, as ``[B, 1, ...]``."""
+    return values if values.ndim == 4 else values.view(-1, 1, 1, 1)
 
 
 def cosine_distance(latent: Tensor, mask: Tensor) -> Tensor:

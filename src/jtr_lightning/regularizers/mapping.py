@@ -2,13 +2,15 @@
 
 The papers (MTPSL, JTR) name these rows without publishing their settings. The choices made here, beside the classes'
 own, are: a mapping network of its own for every ordered pair of dense tasks; inputs coded as for the joint-task
-space; one mean over the (sample, pair) rows of a kind.
+space; each unlabelled task is taught by the mean over the sample's labelled tasks, so that it weighs about as much as
+a labelled task in the supervised loss, however many tasks there are.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
@@ -49,15 +51,20 @@ class MappingNetwork(nn.Module):
 class _MapRegularizer(Regularizer):
     """A mapping network for every ordered pair of tasks, its training, and a term that uses it frozen.
 
-    The networks ``g_{s->t}`` are trained on samples where both tasks are labelled, from label to label. As long as a
-    pair has never met such a sample (always, in onelabel), it is trained jointly from the detached prediction of
-    ``s`` to the label of ``t`` instead.
+    The networks ``g_{s->t}`` are trained on samples where both tasks are labelled, from label to label. A pair that
+    has no such sample in the training set (every pair, in onelabel) is trained jointly from the detached prediction of
+    ``s`` to the label of ``t`` instead; where the training set does not tell its labels (loaders of one's own), both
+    kinds of samples train it. Both terms are means over samples, and no sample's part depends on another's.
 
     Args:
         weight: Weight of the term that trains the network.
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term: str
@@ -68,13 +75,14 @@ class _MapRegularizer(Regularizer):
         map_weight: float = 1.0,
         widths: Sequence[int] = (32, 64, 128),
         depths: Sequence[int] = (1, 1, 1),
+        ramp: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
         self.weight = weight
         self.map_weight = map_weight
         self.widths = tuple(widths)
         self.depths = tuple(depths)
-        self._met: set[tuple[str, str]] = set()
+        self._meeting: frozenset[tuple[str, str]] = frozenset()
 
     def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
         self.paired = stacked_tasks(tasks, type(self).__name__)
@@ -83,10 +91,14 @@ class _MapRegularizer(Regularizer):
                 f"{source}__to__{target}": MappingNetwork(
                     self.paired[source].joint_channels, self.paired[target].channels, self.widths, self.depths
                 )
-                for source in self.paired
-                for target in self.paired
-                if source != target
+                for source, target in permutations(self.paired, 2)
             }
+        )
+
+    def start_training(self, available: Tensor) -> None:
+        columns = dict(zip(self.tasks, available.T, strict=True))
+        self._meeting = frozenset(
+            pair for pair in permutations(self.paired, 2) if bool((columns[pair[0]] & columns[pair[1]]).any())
         )
 
     def forward(
@@ -97,33 +109,34 @@ class _MapRegularizer(Regularizer):
         progress: float,
     ) -> dict[str, Tensor]:
         prediction, batch = predictions[0], batches[0]
-        labelled = dict(zip(batch.tasks, batch.labelled_on_host().T, strict=True))
+        on_host = dict(zip(batch.tasks, batch.labelled_on_host().T, strict=True))
+        teachers = torch.stack([batch.labelled(name) for name in self.paired]).sum(0)
         to_model: list[Tensor] = []
         to_maps: list[Tensor] = []
-        for source in self.paired:
-            for target in self.paired:
-                if source == target:
-                    continue
-                has_source, has_target = labelled[source], labelled[target]
-                rows = _rows(~has_source & has_target, batch)
-                if len(rows):
-                    guess = self.paired[source].encode_prediction(prediction[source][rows])
-                    to_model.append(self.distance(source, target, guess, batch.labels[target][rows]))
-                both = has_source & has_target
-                if bool(both.any()):
-                    self._met.add((source, target))
-                    rows = _rows(both, batch)
-                    code = self.paired[source].encode_target(batch.labels[source][rows]).to(batch.image.dtype)
-                elif len(rows) and (source, target) not in self._met:
-                    code = self.paired[source].encode_prediction(prediction[source][rows].detach())
-                else:
-                    continue
-                mapped = self.map(source, target, code, frozen=False)
-                to_maps.append(self.paired[target].loss(mapped, batch.labels[target][rows]))
+        for source, target in permutations(self.paired, 2):
+            task, label = self.paired[source], batch.labels[target]
+            codes: list[Tensor] = []
+            labels: list[Tensor] = []
+            rows = _rows(~on_host[source] & on_host[target], batch)
+            if len(rows):
+                guess = task.encode_prediction(prediction[source][rows])
+                distance = self.distance(source, target, guess, label[rows])
+                to_model.append((distance / teachers[rows]).sum())
+                if (source, target) not in self._meeting:
+                    codes.append(guess.detach())
+                    labels.append(label[rows])
+            rows = _rows(on_host[source] & on_host[target], batch)
+            if len(rows):
+                codes.append(task.encode_target(batch.labels[source][rows]).to(batch.image.dtype))
+                labels.append(label[rows])
+            if codes:
+                mapped = self.map(source, target, torch.cat(codes), frozen=False)
+                to_maps.append(self.paired[target].loss(mapped, torch.cat(labels)).sum())
         path = zero_path([self.maps])
+        weight = self.weight * self.ramp_factor(progress)
         return {
-            self.term: self.weight * _mean(to_model, path),
-            f"{self.term}_training": self.map_weight * _mean(to_maps, path),
+            self.term: weight * sum(to_model, start=path) / len(batch),
+            f"{self.term}_training": self.map_weight * sum(to_maps, start=path) / len(batch),
         }
 
     @abstractmethod
@@ -165,6 +178,10 @@ class DirectMap(_MapRegularizer):
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term = "direct_map"
@@ -185,6 +202,10 @@ class PerceptualMap(_MapRegularizer):
         map_weight: Weight of the mapping networks' own training.
         widths: Channels of the mapping networks' stages.
         depths: Convolutions of the mapping networks' stages.
+        ramp: Share of the training over which ``weight`` rises linearly from 0; 0 for none.
+
+    Raises:
+        ConfigError: ``ramp`` outside [0, 1] or, when it is built, fewer than two dense tasks.
     """
 
     term = "perceptual_map"
@@ -208,8 +229,3 @@ def frozen_parameters(module: nn.Module) -> dict[str, Tensor]:
 def _rows(chosen: Tensor, batch: Batch) -> Tensor:
     """Numbers of the chosen samples on the batch's device; chosen in host memory, so that nothing waits."""
     return chosen.nonzero().flatten().to(batch.image.device, non_blocking=True)
-
-
-def _mean(parts: Sequence[Tensor], path: Tensor) -> Tensor:
-    """Mean over all rows, with a gradient path even where there is none."""
-    return torch.cat(list(parts)).mean() + path if parts else path

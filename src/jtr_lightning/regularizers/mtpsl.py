@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS, InstanceNorm
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS, InstanceNorm, init_xavier
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.pairs import cosine_distance, cross_task_pairs, stacked_tasks, zero_path
 from jtr_lightning.regularizers.views import ViewMaker
@@ -72,6 +73,7 @@ class PairwiseMapping(nn.Module):
             nn.ModuleList(FiLMConv(first if i == 0 else width, width, k * (k - 1)) for i in range(depth))
             for first, width, depth in zip(before, widths, depths, strict=True)
         )
+        init_xavier(self)
 
     def forward(self, stems: Tensor, pair: Tensor) -> Tensor:
         """Maps what the stems gave.
@@ -102,6 +104,9 @@ class MTPSL(Regularizer):
     pair, ``d`` the cosine distance and ``f`` the network's deepest feature. Of a fully labelled sample every ordered
     pair takes part. Only the pairs that a batch has are computed, all of them in one pass.
 
+    As published, gamma and beta have a learning rate and a schedule of their own. All else is the optimizer's; what was
+    published is 200 epochs of Adam with 1e-4 and StepLR(100, 0.5).
+
     Stated choices: normalisation by each row's own statistics (the authors run one sample at a time); where ``f`` has
     another width than ``m``, both sides being fixed otherwise, it goes through a fixed random projection (which keeps
     angles on average and cannot collapse), and is resized to ``m``'s output by area.
@@ -109,9 +114,17 @@ class MTPSL(Regularizer):
     Args:
         weight: ``w``; the authors' 2 for NYU-v2 (1 for Cityscapes).
         film_lr: Learning rate of gamma and beta: the authors' 1e-3 for NYU-v2 (1e-5 for Cityscapes).
+        film_step_size: Epochs after which the learning rate of gamma and beta is multiplied by ``film_gamma``, again
+            and again, whatever the optimizer's schedule does; None to follow that schedule.
+        film_gamma: The factor.
         widths: Channels of the mapping network's stages.
         depths: Convolutions of the mapping network's stages.
         views: Makes the view; random scale crops and colours by default.
+        ramp: Share of the training over which the weight, of the one term that trains network and mapping network,
+            rises linearly from 0; 0, as published, for none.
+
+    Raises:
+        ConfigError: A parameter is out of range or, when it is built, there are fewer than two dense tasks.
     """
 
     projection: Tensor
@@ -120,13 +133,22 @@ class MTPSL(Regularizer):
         self,
         weight: float = 2.0,
         film_lr: float = 1e-3,
+        film_step_size: int | None = 30,
+        film_gamma: float = 0.5,
         widths: Sequence[int] = WIDTHS,
         depths: Sequence[int] = DEPTHS,
         views: ViewMaker | None = None,
+        ramp: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(ramp)
+        if film_step_size is not None and film_step_size < 1:
+            raise ConfigError(
+                "Parameter `film_step_size` of MTPSL should be at least 1, or null to follow the optimizer's schedule; "
+                f"found {film_step_size}."
+            )
         self.weight = weight
         self.film_lr = film_lr
+        self.film_steps = None if film_step_size is None else (film_step_size, film_gamma)
         self.widths = tuple(widths)
         self.depths = tuple(depths)
         self.views = ViewMaker() if views is None else views
@@ -168,7 +190,8 @@ class MTPSL(Regularizer):
         distance = cosine_distance(from_prediction, from_label) + 0.5 * (
             cosine_distance(from_prediction, feature) + cosine_distance(from_label, feature)
         )
-        return {"mtpsl": self.weight * distance.sum() / len(batch) + path}
+        weight = self.weight * self.ramp_factor(progress)
+        return {"mtpsl": weight * distance.sum() / len(batch) + path}
 
     def _stems(self, codes: Sequence[Tensor]) -> Tensor:
         """Every task's code through its stem, ``[K, B, widths[0], H, W]``."""
@@ -182,4 +205,5 @@ class MTPSL(Regularizer):
         film = self.mapping.film()
         chosen = {id(parameter) for parameter in film}
         yield {"params": [p for p in self.parameters() if id(p) not in chosen]}
-        yield {"params": film, "lr": self.film_lr}
+        steps = {} if self.film_steps is None else {"steps": self.film_steps}
+        yield {"params": film, "lr": self.film_lr, **steps}

@@ -69,12 +69,12 @@ def zero_path(modules: Iterable[nn.Module]) -> Tensor:
 
 
 def stacked_tasks(tasks: Mapping[str, Task], method: str) -> dict[str, Task]:
-    """The tasks that can be paired: those with a place in a joint space.
+    """The tasks that can be paired: the dense ones with a place in a joint space.
 
     Raises:
         ConfigError: There are fewer than two.
     """
-    paired = {name: task for name, task in tasks.items() if task.joint_channels > 0}
+    paired = {name: task for name, task in tasks.items() if task.dense and task.joint_channels > 0}
     if len(paired) < 2:
         raise ConfigError(
             f"{method} should be used with at least two dense tasks, since it relates tasks to each other; found "

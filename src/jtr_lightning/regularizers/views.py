@@ -54,11 +54,31 @@ class Geometry:
         """
         if task.dense:
             values = self.move(values, smooth=smooth)
-        values = task.zoomed(values, self.zoom)
-        if self.mirrored is None:
-            return values
-        mirrored = self.mirrored.view(-1, *(1,) * (values.ndim - 1))
-        return torch.where(mirrored, task.mirrored(values), values)
+        return self._mirror(task.zoomed(values, self.zoom), task)
+
+    def undo(self, values: Tensor, task: Task, *, keep_zoom: bool = False) -> Tensor:
+        """Brings predictions of the view into the batch's frame, bilinear and with a gradient.
+
+        Args:
+            values: Predictions of the view ``[B, channels, ...]``.
+            task: What the values are. Values of an image-level task have no pixels to move.
+            keep_zoom: Leave out what undoing the zoom does to the values (``Task.zoomed``).
+
+        Returns:
+            Predictions of the same shape; where the view does not show a pixel (``visible``), any.
+        """
+        if task.dense:
+            x, y = self._shown_at(*values.shape[-2:])
+            values = task.renormalize(_sample(values, y, x))
+        if not keep_zoom:
+            values = task.zoomed(values, 1 / self.zoom)
+        return self._mirror(values, task)
+
+    def visible(self, height: int, width: int) -> Tensor:
+        """Which pixels of the batch the view shows, bool ``[B, 1, H, W]``; at least their centres."""
+        x, y = self._shown_at(height, width)
+        inside_x, inside_y = (x >= 0) & (x <= 1), (y >= 0) & (y <= 1)
+        return (inside_y[:, :, None] & inside_x[:, None, :]).unsqueeze(1)
 
     def move(self, values: Tensor, *, smooth: bool = False) -> Tensor:
         """Moves pixels alone.
@@ -72,21 +92,40 @@ class Geometry:
         """
         height, width = values.shape[-2:]
         x, y = self._source(width, self.left, self.mirrored), self._source(height, self.top, None)
-        if not smooth:
-            return _pick(values, y, x)
-        values = at_least_float32(values)
-        # Separable, so no matrix product (as in affine_grid) whose precision autocast would lower.
-        across = (2 * x - 1).unsqueeze(1).expand(-1, height, -1)
-        down = (2 * y - 1).unsqueeze(2).expand(-1, -1, width)
-        grid = torch.stack([across, down], -1).to(values.dtype)
-        return F.grid_sample(values, grid, padding_mode="border", align_corners=False)
+        return _sample(values, y, x) if smooth else _pick(values, y, x)
+
+    def _mirror(self, values: Tensor, task: Task) -> Tensor:
+        if self.mirrored is None:
+            return values
+        mirrored = self.mirrored.view(-1, *(1,) * (values.ndim - 1))
+        return torch.where(mirrored, task.mirrored(values), values)
 
     def _source(self, size: int, start: Tensor, mirrored: Tensor | None) -> Tensor:
-        """Where each pixel's centre comes from along one axis, as a share of it ``[B, size]``."""
-        centre = ((torch.arange(size, device=self.zoom.device) + 0.5) / size).to(self.zoom.dtype)[None]
+        """Where each of the view's pixels comes from along one axis, as a share of it ``[B, size]``."""
+        centre = self._centres(size)
         if mirrored is not None:
             centre = torch.where(mirrored[:, None], 1 - centre, centre)
         return centre / self.zoom[:, None] + start[:, None]
+
+    def _shown_at(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Where in the view the batch's pixels are, as shares ``[B, W]`` and ``[B, H]``; outside of [0, 1] unseen."""
+        x = (self._centres(width) - self.left[:, None]) * self.zoom[:, None]
+        y = (self._centres(height) - self.top[:, None]) * self.zoom[:, None]
+        return (x if self.mirrored is None else torch.where(self.mirrored[:, None], 1 - x, x)), y
+
+    def _centres(self, size: int) -> Tensor:
+        centres = (torch.arange(size, device=self.zoom.device) + 0.5) / size
+        return centres.to(self.zoom.dtype)[None]
+
+
+def _sample(values: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Bilinear, at least float32: ``[B, C, h, w]`` at the rows ``[B, H]`` and columns ``[B, W]``, as shares."""
+    values = at_least_float32(values)
+    # Separable, so no matrix product (as in affine_grid) whose precision autocast would lower.
+    across = (2 * x - 1).unsqueeze(1).expand(-1, y.shape[1], -1)
+    down = (2 * y - 1).unsqueeze(2).expand(-1, -1, x.shape[1])
+    grid = torch.stack([across, down], -1).to(values.dtype)
+    return F.grid_sample(values, grid, padding_mode="border", align_corners=False)
 
 
 def _pick(values: Tensor, y: Tensor, x: Tensor) -> Tensor:

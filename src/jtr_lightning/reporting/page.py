@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,7 +275,7 @@ def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
-        return "", NO_MATPLOTLIB.format(folder=folder)
+        return "", NO_MATPLOTLIB.format(folder=shlex.quote(str(folder)))
 
 
 def _labels(facts: Mapping[str, Any]) -> dict[str, Any]:

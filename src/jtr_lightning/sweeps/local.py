@@ -20,6 +20,7 @@ from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.errors import ConfigError, UserError, did_you_mean
 from jtr_lightning.reporting.wandb_logger import grouped
 from jtr_lightning.sweeps.file import Sweep
+from jtr_lightning.sweeps.names import described
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -344,25 +345,3 @@ def _first_line(error: BaseException) -> str:
 def trial_name(number: int) -> str:
     """The name of a trial's run folder."""
     return f"trial_{number:04d}"
-
-
-def described(values: Mapping[str, Any]) -> str:
-    """Parameters in one line, each by the last part of its name where that tells them apart."""
-    names = short_names(list(values))
-    return ", ".join(
-        f"{names[name]}={value:.4g}" if isinstance(value, float) else f"{names[name]}={value}"
-        for name, value in values.items()
-    )
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """For each name its last parts, as many as tell it from the others."""
-    short: dict[str, str] = {}
-    for name in names:
-        parts = name.split(".")
-        for count in range(1, len(parts) + 1):
-            end = parts[-count:]
-            if sum(other.split(".")[-count:] == end for other in names) == 1 or count == len(parts):
-                short[name] = ".".join(end)
-                break
-    return short

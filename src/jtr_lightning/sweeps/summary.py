@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jtr_lightning.sweeps.file import Sweep
-from jtr_lightning.sweeps.local import FAILURE, SECONDS, VALUES, short_names, trial_name
+from jtr_lightning.sweeps.local import FAILURE, SECONDS, VALUES, trial_name
+from jtr_lightning.sweeps.names import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

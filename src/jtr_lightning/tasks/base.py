@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.described import Described
+from jtr_lightning.errors import DataError
 from jtr_lightning.tasks.rendering import Legend
 
 if TYPE_CHECKING:
@@ -195,11 +196,12 @@ class Task(Described, ABC):
         """Codes predictions for the stack, differentiable in the prediction.
 
         Args:
-            prediction: ``[B, channels, H, W]``.
+            prediction: ``[B, channels, H, W]``, or ``[B, channels]`` of an image-level task.
             hard: Draw one of the categories where the task has some, with a straight-through gradient.
 
         Returns:
-            Code in [0, 1], ``[B, joint_channels, H, W]``.
+            Code in [0, 1], ``[B, joint_channels, H, W]``; ``[B, joint_channels, 1, 1]`` of an image-level task, which
+            knows no height and width: the stack repeats it at every pixel.
 
         Raises:
             NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
@@ -215,7 +217,7 @@ class Task(Described, ABC):
             target: ``[B, ...]``.
 
         Returns:
-            Code in [0, 1], ``[B, joint_channels, H, W]``.
+            Code in [0, 1] of the shape that ``encode_prediction`` gives.
 
         Raises:
             NotImplementedError: The task has no place in the stack (``joint_channels`` is 0).
@@ -229,7 +231,8 @@ class Task(Described, ABC):
 
         Args:
             output: The auto-encoder's linear output for this task ``[B, joint_channels, H, W]``.
-            code: What it should reconstruct ``[B, joint_channels, H, W]``.
+            code: What it should reconstruct ``[B, joint_channels, H, W]``, of an image-level task the same at every
+                pixel.
             mask: bool ``[B, 1, H, W]``, the pixels that count.
 
         Returns:
@@ -242,7 +245,7 @@ class Task(Described, ABC):
             f"{type(self).__name__} has no place in the joint-task stack (joint_channels is 0)."
         )
 
-    # Pairwise spaces and agreement between views (MTPSL, consistency regularization).
+    # Pairwise spaces, of dense tasks alone, and agreement between views (MTPSL, consistency regularization).
 
     def encode_prediction_for_pair(self, prediction: Tensor) -> Tensor:
         """Codes predictions for a pairwise joint space: as for the stack, with hard draws.
@@ -267,16 +270,35 @@ class Task(Described, ABC):
         return self.encode_target(target)
 
     @abstractmethod
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """How far a prediction is from another prediction of the same image.
 
         Args:
             prediction: ``[B, channels, ...]``.
             reference: The other one in the same frame ``[B, channels, ...]``; no gradient goes into it.
+            visible: Pixels that both show, bool ``[B, 1, H, W]``; of no concern to an image-level task.
 
         Returns:
-            ``[B]``, averaged over all pixels.
+            ``[B]``, averaged over the visible pixels.
         """
+
+
+def class_ids(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A label of classes as int64, of the same shape.
+
+    Raises:
+        DataError: A value is no whole number, such as NaN or 0.7; it would silently become another class.
+    """
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # NaN, and numbers too large for an id: told below
+        ids = array.astype(np.int64, copy=False)
+    if array.dtype.kind == "f" and (wrong := array[ids != array]).size:
+        raise DataError(
+            f"A label of classes should have whole numbers as class ids; found {wrong[0]:g}. Mend the file, or read it "
+            "as what it is, such as a DenseRegression."
+        )
+    return ids
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import rendering
-from jtr_lightning.tasks.base import Task, at_least_float32, masked_mean
+from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, masked_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,10 +84,10 @@ class DenseTask(Task):
         safe = torch.where(mask if target.ndim == 4 else mask[:, 0], target, 0)
         return torch.where(mask, self.pixel_loss(at_least_float32(prediction), safe), 0.0)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        """The supervised loss with the other prediction in the label's place, over all pixels."""
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
+        """The supervised loss with the other prediction in the label's place."""
         errors = self.pixel_loss(at_least_float32(prediction), at_least_float32(reference.detach()))
-        return errors.flatten(1).mean(1)
+        return masked_mean(errors, visible)
 
 
 class Segmentation(DenseTask):
@@ -142,7 +142,7 @@ class Segmentation(DenseTask):
             array = array[..., 0]
         if array.ndim != 2:
             raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
-        ids = torch.as_tensor(array.astype("int64", copy=False))
+        ids = torch.as_tensor(class_ids(array))
         low, high = (int(v) for v in torch.aminmax(ids))
         if low <= self.ignore_index <= high:
             ids = ids.masked_fill(ids == self.ignore_index, IGNORE)
@@ -171,9 +171,9 @@ class Segmentation(DenseTask):
     def pixel_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.nll_loss(prediction, target, reduction="none").unsqueeze(1)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """Cross-entropy to the other view's sharpened probabilities."""
-        return sharpened_cross_entropy(prediction, reference).flatten(1).mean(1)
+        return masked_mean(sharpened_cross_entropy(prediction, reference).unsqueeze(1), visible)
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection

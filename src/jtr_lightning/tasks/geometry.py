@@ -26,9 +26,13 @@ class Depth(DenseTask):
         unit: Unit of the labels.
         inverse: The labels are inverse depth or disparity: a zoom multiplies them where it divides a depth.
         display_range: Values shown as the first and last colour of a picture.
+        expected_range: Smallest and largest value that occur. `jtr data check` tells of files with others; training
+            takes them as they are.
+        expected_median: Between what the median of a label mostly lies, whatever single pixels are: what tells that
+            files are read in another unit. `jtr data check` looks at the middle one of a split's medians.
 
     Raises:
-        ConfigError: ``std`` is not above 0.
+        ConfigError: ``std`` is not above 0, or an expectation is no range.
     """
 
     headline = "abs_err"
@@ -41,14 +45,23 @@ class Depth(DenseTask):
         unit: str = "m",
         inverse: bool = False,
         display_range: tuple[float, float] = (0.0, 8.0),
+        expected_range: tuple[float, float] | None = None,
+        expected_median: tuple[float, float] | None = None,
     ) -> None:
         if not std > 0:
             raise ConfigError(f"Parameter `std` should be above 0; found {std}.")
+        for name, ends in (("expected_range", expected_range), ("expected_median", expected_median)):
+            if ends is not None and not ends[0] < ends[1]:
+                raise ConfigError(
+                    f"Parameter `{name}` should be a smaller and a larger value; found {list(ends)}."
+                )
         self.mean = mean
         self.std = std
         self._unit = unit
         self.inverse = inverse
         self.display_range = display_range
+        self.expected_range = expected_range
+        self.expected_median = expected_median
 
     @property
     def channels(self) -> int:
@@ -81,7 +94,9 @@ class Depth(DenseTask):
         return rendering.colour_map((target[:, 0] - near) / (far - near), self.valid(target)[:, 0])
 
     def legend(self) -> rendering.Legend:
-        return rendering.Legend(scale=self.display_range, unit=self.unit)
+        # Labels have none of these, but predictions may.
+        nowhere = {f"0 {self.unit} or less".replace("  ", " "): rendering.INVALID}
+        return rendering.Legend(nowhere, scale=self.display_range, unit=self.unit)
 
     def error_legend(self) -> rendering.Legend:
         near, far = self.display_range
@@ -144,9 +159,9 @@ class Normals(DenseTask):
         """``1 - <n_hat, n>``."""
         return 1 - (prediction * target).sum(1, keepdim=True)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """``1 - cos`` to the other prediction, which resampling may have shortened."""
-        return super().consistency_loss(prediction, unit_length(reference))
+        return super().consistency_loss(prediction, unit_length(reference), visible)
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection
@@ -162,8 +177,10 @@ class Normals(DenseTask):
         return rendering.as_rgb((target + 1) / 2, self.valid(target))
 
     def legend(self) -> rendering.Legend:
-        axes = {"+x (right)": (255, 128, 128), "+y": (128, 255, 128), "+z": (128, 128, 255)}
-        return rendering.Legend({**axes, "-x (left)": (0, 128, 128)})
+        ends = torch.cat([torch.eye(3), -torch.eye(3)])
+        colours = self.render(ends.view(6, 3, 1, 1)).flatten(1).tolist()
+        names = ("+x (right)", "+y", "+z", "-x (left)", "-y", "-z")
+        return rendering.Legend(dict(zip(names, colours, strict=True)))
 
     def error(self, prediction: Tensor, target: Tensor) -> Tensor | None:
         """The angle in degrees."""

@@ -1,4 +1,8 @@
-"""Tasks with one value for the whole image. They have no place in the joint-task stack yet (``joint_channels`` 0)."""
+"""Tasks with one value for the whole image.
+
+The kinds below have no place in the joint-task stack (``joint_channels`` 0); one of your own may have (see
+``Task.encode_prediction``).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor
 
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import rendering
-from jtr_lightning.tasks.base import Task, at_least_float32
+from jtr_lightning.tasks.base import Task, at_least_float32, class_ids
 from jtr_lightning.tasks.dense import sharpened_cross_entropy
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ class Classification(ImageTask):
             raise DataError(
                 f"A classification label should be one class id; found the shape {list(array.shape)}."
             )
-        value = int(array.reshape(()))
+        value = int(class_ids(array).reshape(()))
         if not NO_CLASS <= value < self.channels:
             raise DataError(
                 f"A classification label should be a class id 0..{self.channels - 1}, or {NO_CLASS} for 'no label'; "
@@ -94,8 +98,9 @@ class Classification(ImageTask):
         """Cross-entropy."""
         return F.nll_loss(at_least_float32(prediction), target, ignore_index=NO_CLASS, reduction="none")
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """Cross-entropy to the other view's sharpened probabilities."""
+        del visible
         return sharpened_cross_entropy(prediction, reference)
 
     def metrics(self) -> MetricCollection:
@@ -172,8 +177,9 @@ class Regression(ImageTask):
         error = F.smooth_l1_loss(prediction / self.scale, safe / self.scale, reduction="none").mean(1)
         return torch.where(mask, error, 0.0)
 
-    def consistency_loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+    def consistency_loss(self, prediction: Tensor, reference: Tensor, visible: Tensor) -> Tensor:
         """The supervised loss with the other prediction in the label's place."""
+        del visible
         return self.loss(prediction, reference.detach())
 
     def metrics(self) -> MetricCollection:

@@ -194,7 +194,7 @@ class TaskContract:
             assert gradient.any()
             codes.append(code.detach())
         for code in codes:
-            assert tuple(code.shape) == (3, task.joint_channels, *self.size)
+            assert tuple(code.shape) == (3, task.joint_channels, *(self.size if task.dense else (1, 1)))
             # A straight-through draw may miss 0 and 1 by rounding.
             assert code.min() >= -1e-6
             assert code.max() <= 1 + 1e-6
@@ -203,7 +203,7 @@ class TaskContract:
         if not task.joint_channels:
             return
         targets = torch.cat([self.targets(task, 2), self.blanks(task, 1)])
-        mask = task.valid(targets)
+        mask = task.valid(targets).view(3, 1, *(self.size if task.dense else (1, 1)))
         code = task.encode_target(targets)
         output = torch.randn(code.shape, generator=torch.Generator().manual_seed(3))
         loss = task.reconstruction_loss(output, code, mask)

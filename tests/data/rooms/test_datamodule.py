@@ -264,3 +264,28 @@ def test_the_domain_of_a_room_is_its_type_whether_that_is_a_task_or_not(root: Pa
     assert len(set(batch.domain.tolist())) > 1
     (without,) = batches(opened(root, batch_size=5).val_dataloader())
     assert without.domain.tolist() == batch.domain.tolist()
+
+
+def test_a_checkpoint_knows_the_size_of_the_rooms_and_larger_pictures_are_brought_to_it(
+    root: Path, tmp_path: Path
+) -> None:
+    data = RoomsDataModule(root=root, batch_size=4, **ROOMS)
+    trainer = L.Trainer(
+        max_steps=1,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(PartialLabelModule(data.tasks, ToyNetwork()), data)
+    trainer.save_checkpoint(tmp_path / "rooms.ckpt")
+    module = PartialLabelModule.load_from_checkpoint(tmp_path / "rooms.ckpt")
+    assert module.image_size == (H, W)
+    seen = []
+    module.network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    predicted = module.predict(np.zeros((2 * H, 2 * W, 3), np.uint8))
+    assert seen == [(1, 3, H, W)]
+    assert predicted["depth"].shape == (1, 2 * H, 2 * W)

@@ -113,6 +113,7 @@ class RoomsDataModule(TaskonomyDataModule):
             seed=seed,
             batch_size=batch_size,
             num_workers=num_workers,
+            size=size,
             augmentation=augmentation,
             on_error=on_error,
         )

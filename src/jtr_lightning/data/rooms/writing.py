@@ -6,6 +6,7 @@ processes, the lock, the atomic rename, the description ``rooms.json``) is commo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -168,7 +169,8 @@ def make_rooms(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
+        lock = folder.parent / f".{folder.name}.lock"
+        with FileLock(lock):
             if is_complete(folder, spec, layout):
                 return folder
             prefix = f".{folder.name}.unfinished-"
@@ -181,6 +183,9 @@ def make_rooms(
                 unfinished.replace(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
+            # Whoever waits for it, or for a new one of its name, finds the folder complete.
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"Rooms should be written to '{folder}', but that failed: {error}. Choose a folder that is writable and "

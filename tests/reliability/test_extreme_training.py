@@ -1,0 +1,158 @@
+"""Trainings as far from the usual as they may be: without labels, of one sample, of 16 tasks or 1000 classes."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jtr_lightning.balancing import DynamicWeightAverage
+from jtr_lightning.callbacks.guard import NonFiniteGuard
+from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.data.source import SampleSource
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.segnet import SegNet
+from jtr_lightning.networks.smp import SMPNetwork
+from jtr_lightning.regularizers.consistency import ConsistencyRegularization
+from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.mtpsl import MTPSL
+from jtr_lightning.scenarios import RandomLabels
+from jtr_lightning.tasks import DenseRegression, Depth, Segmentation, Task
+from tests.reliability.trainings import TinyData, train
+from tests.tiny import SIZE
+from tests.toy import Given, ToyNetwork
+
+TASKS = ["segmentation", "depth"]
+
+# Labels that are not there
+
+
+REGULARIZERS = {
+    "none": lambda: None,
+    "jtr": lambda: JTR(widths=(4, 4), depths=(1, 1)),
+    "consistency": ConsistencyRegularization,
+    "mtpsl": lambda: MTPSL(widths=(4, 4), depths=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_batches_without_any_label_train_on(name: str) -> None:
+    rows = [[0, 0]] * 4 + [[1, 0], [0, 1]]
+    data = TinyData(tasks=TASKS, scenario=Given(rows), batch_size=1)
+    module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
+    trainer = train(module, data, NonFiniteGuard())
+    assert trainer.global_step == 8
+    assert all(value.isfinite().all() for value in module.parameters())
+
+
+def test_a_batch_without_a_label_moves_nothing_by_itself() -> None:
+    data = TinyData(tasks=TASKS, scenario=Given([[1, 1]] + [[0, 0]] * 5), batch_size=1)
+    data.setup("fit")
+    module = PartialLabelModule(data.tasks, ToyNetwork())
+    (empty, *_) = [batch for batch in data.train_dataloader() if not batch.available.any()]
+    losses = module.supervised_losses(module(empty.image), empty)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    assert losses.tolist() == [[0.0, 0.0]]
+    assert all((parameter.grad == 0).all() for parameter in module.parameters() if parameter.grad is not None)
+
+
+def test_a_task_that_never_has_a_label_is_refused_before_the_training() -> None:
+    data = TinyData(tasks=TASKS, scenario=Given([[1, 0]] * 6))
+    module = PartialLabelModule(data.tasks, ToyNetwork())
+    with pytest.raises(ConfigError, match="leaves none for task 'depth'"):
+        train(module, data)
+
+
+class Invalid(TinyData):
+    """Every label exists and has not one valid pixel."""
+
+    def source(self, split: Any) -> SampleSource:
+        source = super().source(split)
+        nothing = {"segmentation": np.full(SIZE, -1, np.int16), "depth": np.zeros(SIZE, np.float32)}
+        source.read_label = lambda index, task: nothing[task].copy()  # type: ignore[method-assign]
+        return source
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_labels_without_a_valid_pixel_train_and_evaluate(name: str) -> None:
+    data = Invalid(tasks=TASKS)
+    module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
+    trainer = train(module, data, NonFiniteGuard(), limit_val_batches=1.0)
+    assert all(value.isfinite().all() for value in module.parameters())
+    assert not any(
+        math.isnan(float(value)) for key, value in trainer.callback_metrics.items() if "/loss" in key
+    )
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("network", [lambda: SMPNetwork("resnet18"), SegNet])
+def test_a_last_batch_of_one_sample_is_left_out_of_training_and_evaluated(network: Any) -> None:
+    """BatchNorm has no statistics of one value."""
+    data = TinyData(tasks=["depth"], number=3, batch_size=2)
+    module = PartialLabelModule(data.tasks, network())
+    trainer = train(module, data, limit_val_batches=1.0)
+    assert trainer.global_step == 1
+    assert float(trainer.callback_metrics["val/depth/abs_err"]) > 0
+
+
+@pytest.mark.parametrize("network", [lambda: SMPNetwork("resnet18"), SegNet])
+def test_an_image_smaller_than_the_stride_gets_a_prediction_of_its_size(network: Any) -> None:
+    module = PartialLabelModule({"depth": Depth()}, network()).eval()
+    assert module(torch.rand(1, 3, 5, 3))["depth"].shape == (1, 1, 5, 3)
+
+
+class Many(TinyData):
+    """Labels for any tasks: noise that ``DenseRegression`` takes, and every class of a segmentation."""
+
+    def source(self, split: Any) -> SampleSource:
+        source = super().source(split)
+
+        def label(index: int, name: str) -> Any:
+            task, rng = self.tasks[name], np.random.default_rng([index, len(name)])
+            if isinstance(task, Segmentation):
+                return rng.integers(0, task.channels, SIZE, dtype=np.int16)
+            return rng.random((*SIZE, task.channels), dtype=np.float32) + 0.1
+
+        source.read_label = label  # type: ignore[method-assign]
+        return source
+
+
+def check_a_whole_training(tasks: Mapping[str, Task], folder: Path) -> None:
+    """Training, validation and checkpoint: every weight learns, every task is measured, all comes back."""
+    data = Many(
+        tasks=dict(tasks), number=8, batch_size=2, scenario=RandomLabels() if len(tasks) > 1 else None
+    )
+    regularizer = JTR(widths=(4, 4), depths=(1, 1)) if len(tasks) > 1 else None
+    module = PartialLabelModule(data.tasks, SMPNetwork("resnet18"), regularizer, DynamicWeightAverage())
+    before = {name: value.clone() for name, value in module.named_parameters()}
+    trainer = train(module, data, NonFiniteGuard(), Resume(folder), max_epochs=2, limit_val_batches=1.0)
+    assert trainer.global_step == 8
+    still = [name for name, value in module.named_parameters() if torch.equal(before[name], value)]
+    assert still == []
+    for name, task in tasks.items():
+        value = float(trainer.callback_metrics[f"val/{name}/{task.headline}"])
+        assert math.isfinite(value), name
+    again = PartialLabelModule.load_from_checkpoint(folder / "last.ckpt")
+    image = torch.rand(1, 3, *SIZE)
+    expected = module.eval()(image)
+    assert all(torch.equal(again(image)[name], expected[name]) for name in tasks)
+
+
+@pytest.mark.parametrize("number", [1, 16])
+def test_one_task_and_sixteen_train(number: int, tmp_path: Path) -> None:
+    check_a_whole_training({f"edges_{i}": DenseRegression(high=1.1) for i in range(number)}, tmp_path)
+
+
+def test_a_thousand_classes_train(tmp_path: Path) -> None:
+    check_a_whole_training({"segmentation": Segmentation(1000), "depth": Depth()}, tmp_path)
+
+
+def test_jtr_with_one_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="JTR should have at least 2 tasks"):
+        PartialLabelModule({"depth": Depth()}, ToyNetwork(), JTR())
