@@ -58,6 +58,8 @@ notebooks: $(INSTALLED) ## run every notebook
 
 # The theme announces its successor at every build.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+# The pages run `jtr` and show what it prints.
+docs docs-serve: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 docs: $(INSTALLED) ## build the documentation into site/; open site/index.html. A warning is an error
 	@OMP_NUM_THREADS=1 $(IN_VENV) -m mkdocs build --strict --quiet $(ARGS)

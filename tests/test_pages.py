@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from jtr_lightning.cli.main import main
@@ -19,6 +20,8 @@ DOCS = ROOT / "docs"
 
 _WALKED = "tests/test_docs.py::test_a_page_runs_from_top_to_bottom"
 RUN_BY = {
+    "api/index.md": "tests/test_pages.py::test_what_a_page_of_the_reference_shows_can_be_made",
+    "comparing.md": "tests/test_pages.py::test_the_page_on_comparing_runs",
     "concepts.md": "tests/test_pages.py::test_the_page_of_concepts_runs",
     "cost.md": "tests/test_pages.py::test_the_benchmarks_of_the_page_on_cost_run",
     "getting_started.md": _WALKED,
@@ -29,6 +32,8 @@ RUN_BY = {
     "predict_and_export.md": "tests/test_predict_and_export_page.py::test_the_page_runs",
     "published.md": "tests/test_published.py::test_the_commands_of_the_page_run",
     "reliability.md": "tests/test_pages.py::test_the_commands_about_resuming_run",
+    "reference/commands.md": "tests/test_pages.py::test_what_a_page_of_the_reference_shows_can_be_made",
+    "reference/configuration.md": "tests/test_pages.py::test_what_a_page_of_the_reference_shows_can_be_made",
     "sweeps.md": "tests/test_looking_pages.py::test_the_page_about_searching_runs",
     "../README.md": "tests/test_pages.py::test_the_readme_runs",
     "../experiments/rooms/results/README.md": "tests/test_pages.py::test_the_commands_of_the_results_run",
@@ -36,7 +41,7 @@ RUN_BY = {
 """For each page with blocks that are not marked, the test that runs all of them. Pages are named as seen from docs/."""
 
 PAGES = [
-    *(path.name for path in sorted(DOCS.glob("*.md"))),
+    *(str(path.relative_to(DOCS)) for path in sorted(DOCS.rglob("*.md"))),
     *(f"../{path.relative_to(ROOT)}" for path in sorted(ROOT.glob("experiments/**/*.md"))),
     "../CHANGELOG.md",
     "../README.md",
@@ -118,6 +123,41 @@ def test_the_page_of_concepts_runs(workplace: Path) -> None:
     names: dict[str, object] = {}
     (block,) = unmarked("concepts.md")
     exec(compile(block.text, "concepts.md", "exec"), names)
+
+
+@pytest.mark.parametrize("page", ["api/index.md", "reference/commands.md", "reference/configuration.md"])
+def test_what_a_page_of_the_reference_shows_can_be_made(
+    page: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for block in unmarked(page):
+        if "=comments" in block.text:
+            pytest.importorskip("ruamel.yaml", reason="the extra `docs` is not installed")
+        if block.language == "python":
+            exec(compile(block.text, page, "exec"), {})
+        else:
+            run_commands(block.text)
+        assert len(capsys.readouterr().out.splitlines()) > 5, block.text
+
+
+@pytest.mark.slow
+def test_the_page_on_comparing_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    planned, trained, searched = (block.text for block in unmarked("comparing.md"))
+    run_commands(planned)
+    assert "27 runs: 0 finished, 0 to go on, 27 to do." in capsys.readouterr().out
+    small = [*SMALL_TRAINING, *SMALL_ROOMS, "--model.network.encoder=tu-mobilenetv3_small_050"]
+    run_commands(trained, {"compare": small})
+    report = Path("runs/short/results.md").read_text(encoding="utf-8")
+    for words in ("delta vs supervised MTL", "gap closed", "Difference to jtr of the same seed", "Commit: "):
+        assert words in report
+    assert {path.name for path in Path("runs/short").iterdir()} == {
+        *("results.md", "results.csv", "results.png", "curves.png", "curves.csv", "configs", "runs")
+    }
+    (search,) = [block for block in blocks_of("comparing.md") if block.file is not None]
+    Path("search.yaml").write_text(search.text, encoding="utf-8")
+    run_commands(searched, {"compare": small[:3] + small[4:]})
+    chosen = yaml.safe_load(Path("runs/search/chosen.yaml").read_text(encoding="utf-8"))
+    assert (chosen["trials"], chosen["seeds"], set(chosen["methods"])) == (4, [100], {"supervised", "jtr"})
 
 
 def _text(page: str) -> str:
