@@ -38,7 +38,7 @@ from jtr_lightning.cli.configs import check_names, forget_replaced_classes, opti
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
+from jtr_lightning.cli.resuming import RESUME, csv_log, near, resumed, stopping_with_a_checkpoint
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
@@ -79,7 +79,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), mistakes_as_user_errors():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -170,7 +170,7 @@ class CommandLine(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int,
             default=0,
-            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end (and SIGTERM) alone.",
+            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end, and when told to stop, alone.",
         )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
         parser.add_class_arguments(NonFiniteGuard, "guard", instantiate=True)
@@ -288,7 +288,8 @@ class CommandLine(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Trains, and prints the metrics of the best epoch."""
-        self.trainer.fit(**kwargs, weights_only=True)
+        with stopping_with_a_checkpoint(self.folder, self._publish):
+            self.trainer.fit(**kwargs, weights_only=True)
         folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}
         self.metrics = best or _logged(self.trainer, "val")
@@ -311,15 +312,20 @@ class CommandLine(LightningCLI):
         self.trainer.predict(**kwargs, return_predictions=False, weights_only=True)
         if self.trainer.is_global_zero:
             folder = self._get(self.config_init, "predictions").folder
-            console().print(f"Predictions are in {_near(folder)}", soft_wrap=True)
+            console().print(f"Predictions are in {near(folder)}", soft_wrap=True)
 
     def _finish(self, stage: str, title: str) -> None:
         self.metrics = _logged(self.trainer, stage)
         if self.trainer.is_global_zero and self.folder is not None:
             add_metrics(self.folder, self.metrics)
-            publish(self.folder, self.trainer.loggers, stage)
+        self._publish(stage)
         self._report(stage, title)
         reporting.close(self.trainer.loggers)
+
+    def _publish(self, stage: str = "val") -> None:
+        """Writes the run's page anew."""
+        if self.trainer.is_global_zero and self.folder is not None:
+            publish(self.folder, self.trainer.loggers, stage)
 
     def _report(self, stage: str, title: str) -> None:
         if not self.trainer.is_global_zero:
@@ -328,18 +334,13 @@ class CommandLine(LightningCLI):
         out = console()
         out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
         if self.folder is not None:
-            out.print(f"Run folder: {_near(self.folder)}", soft_wrap=True)
+            out.print(f"Run folder: {near(self.folder)}", soft_wrap=True)
 
 
 def _asks_for_text(arguments: Sequence[str]) -> bool:
     """Whether the arguments ask for a help or for the config, which need neither data nor checkpoint."""
     flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
     return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
-
-
-def _near(folder: Path) -> Path:
-    """A folder as seen from the current one, if it lies below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
