@@ -17,7 +17,7 @@ LOWEST := .venv-lowest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all test-lowest lint format type-check notebooks bench clean
+.PHONY: help install demo test test-all test-lowest lint format type-check notebooks docs docs-serve bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -56,13 +56,25 @@ notebooks: $(INSTALLED) ## run every notebook
 		OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --nbmake notebooks $(ARGS); \
 	else echo "there are no notebooks yet"; fi
 
+# The theme announces its successor at every build.
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1
+# The pages run `jtr` and show what it prints.
+docs docs-serve: export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+docs: $(INSTALLED) ## build the documentation into site/; open site/index.html. A warning is an error
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m mkdocs build --strict --quiet $(ARGS)
+	@echo "documentation is in site/index.html"
+
+docs-serve: $(INSTALLED) ## show the documentation in a browser, built again whenever a page changes
+	@$(IN_VENV) -m mkdocs serve $(ARGS)
+
 bench: $(INSTALLED) ## run every short benchmark (benchmarks/bench_*.py)
 	@for file in benchmarks/bench_*.py; do \
 		if [ -e "$$file" ]; then echo "== $$file"; $(IN_VENV) "$$file" || exit 1; \
 		else echo "there are no benchmarks yet"; fi; done
 
-clean: ## remove .venv, .venv-lowest and every cache; runs and datasets stay
-	rm -rf $(VENV) $(LOWEST) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+clean: ## remove .venv, .venv-lowest, site and every cache; runs and datasets stay
+	rm -rf $(VENV) $(LOWEST) build dist site src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Read again only when the dependencies or their pins may have changed.

@@ -1,5 +1,6 @@
 """The published recipes train on Rooms that look like their dataset, with the authors' settings."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS
 from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.scenarios import HalfLabels, OneLabel, RandomLabels, SplitFile
 from jtr_lightning.tasks import Depth, Normals, Segmentation
+from tests.shell import SMALL_TRAINING, run_commands
+from tests.test_docs import blocks_of
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -30,8 +33,9 @@ PUBLISHED = {
 }
 BATCH_SIZE = {"nyuv2": 4, "cityscapes": 16, "taskonomy": 16}
 TRAINING_ROOMS = 16
+NARROW_NETWORK = ["--model.network.widths=[4,4,4,4,4]", "--model.network.depths=[1,1,1,1,1]"]
 NARROW = [
-    *("--model.network.widths=[4,4,4,4,4]", "--model.network.depths=[1,1,1,1,1]"),
+    *NARROW_NETWORK,
     *("--model.regularizer.widths=[4,4,4,4,4]", "--model.regularizer.depths=[1,1,1,1,1]"),
 ]
 SHORT = [
@@ -160,3 +164,28 @@ def test_the_page_names_every_config() -> None:
     page = (REPOSITORY / "docs" / "published.md").read_text()
     missing = [config for config in PUBLISHED if f"experiments/{config}" not in page]
     assert missing == []
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the data below another folder than /data."""
+    data = folders["nyuv2"].parent
+    for settings, name in (("nyuv2", "onelabel"), ("nyuv2", "randomlabels"), ("cityscapes", "onelabel")):
+        (data / f"{settings}_settings").mkdir(exist_ok=True)
+        shutil.copy(data / f"{settings}.pth", data / f"{settings}_settings" / f"{name}.pth")
+    (split,) = folders["taskonomy"].glob("train_val_test_*.csv")
+    (data / "splits").mkdir()
+    shutil.copy(split, data / "splits" / "train_val_test_tiny.csv")
+    monkeypatch.chdir(tmp_path)
+    small = [*SMALL_TRAINING, *NARROW_NETWORK, "--data.size=[64,64]", "--data.batch_size=2"]
+    text = "\n".join(block.text for block in blocks_of("published.md"))
+    run_commands(text.replace("/data/", f"{data}/"), {"fit": small})
+    assert {path.parent.name for path in tmp_path.glob("runs/*/*")} == {
+        "nyuv2-jtr-onelabel",
+        "nyuv2-jtr-randomlabels",
+        "cityscapes-jtr-onelabel",
+        "taskonomy-supervised",
+        "taskonomy-jtr-onelabel",
+    }

@@ -301,13 +301,71 @@ def test_sigterm_before_the_first_step_leaves_what_there_was(
     whole: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert in_a_process(begin_and_stop) == 143
-    assert "or begins anew where no step was done yet" in capfd.readouterr().err
+    assert (
+        "stopped by SIGTERM; no checkpoint was written yet; begin anew with: jtr fit --resume runs/run/0"
+        in capfd.readouterr().err
+    )
     assert not (CHECKPOINTS / "last.ckpt").exists()
     assert in_a_process(resume_and_stop, At(8, kill_me)) == -signal.SIGKILL
     before = (CHECKPOINTS / "last.ckpt").read_bytes()
     assert in_a_process(resume_and_stop, AtFirstValidation()) == 143
     assert (CHECKPOINTS / "last.ckpt").read_bytes() == before
     assert differences(resume(RUN), whole[0]) == []
+
+
+def interrupt_all() -> None:
+    """What a terminal does at Ctrl-C: the signal goes to every process that it has started."""
+    os.killpg(0, signal.SIGINT)
+
+
+def train_and_interrupt(step: int, workers: int) -> None:
+    os.setpgid(0, 0)
+    fit(f"--data.num_workers={workers}", callbacks=[At(step, interrupt_all)])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    workers: int, whole: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert in_a_process(train_and_interrupt, 8, workers) == 130
+    told = capfd.readouterr().err.splitlines()
+    assert "stopping after this step; Ctrl-C once more stops at once." in told
+    assert "stopped by Ctrl-C; go on with: jtr fit --resume runs/run/0" in told
+    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == 8
+    assert (RUN / "report.html").is_file()
+    assert differences(resume(RUN), whole[0]) == []
+
+
+def train_and_interrupt_twice() -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    fit(callbacks=[At(8, twice)])
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(whole: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    assert in_a_process(train_and_interrupt_twice) == 130
+    assert "interrupted; go on with: jtr fit --resume runs/run/0" in capfd.readouterr().err
+    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == STEPS, "of the last epoch's end"
+    assert differences(resume(RUN), whole[0]) == []
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt_at_the_start() -> None:
+        fit(callbacks=[AtStart()])
+
+    assert in_a_process(interrupt_at_the_start) == 130
+    assert "interrupted; there is no checkpoint to go on from." in capfd.readouterr().err
+
+
+class AtStart(L.Callback):
+    """A Ctrl-C before Lightning listens to signals."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        signal.raise_signal(signal.SIGINT)
 
 
 # The Python interface

@@ -14,18 +14,14 @@ from typing import Any, cast
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
 from jtr_lightning.callbacks.progress import loss_bar
 from jtr_lightning.callbacks.report import publish
-from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
-    CHECKPOINTS,
     CONFIG,
-    MONITOR,
     RunFolder,
     add_metrics,
     new_run_folder,
@@ -45,8 +41,15 @@ from jtr_lightning.cli.configs import (
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import RESUME, csv_log, restoring, resumed, termination_as_exit_code
+from jtr_lightning.cli.resuming import (
+    RESUME,
+    near,
+    restoring,
+    resumed,
+    stopping_with_a_checkpoint,
+)
 from jtr_lightning.cli.tables import metrics_table
+from jtr_lightning.cli.trainer import checkpoints, expect_a_validation, loggers
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -86,7 +89,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), mistakes_as_user_errors(), termination_as_exit_code(), restoring():
+    with quiet(), mistakes_as_user_errors(), restoring():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -178,7 +181,7 @@ class CommandLine(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int,
             default=0,
-            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end (and SIGTERM) alone.",
+            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end and when told to stop.",
         )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
         parser.add_class_arguments(NonFiniteGuard, "guard", instantiate=True)
@@ -228,7 +231,7 @@ class CommandLine(LightningCLI):
         if not training:
             self.save_config_callback = None
         else:
-            _expect_a_validation(config)
+            expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
             callbacks.extend(loss_bar(callbacks, config["enable_progress_bar"]))
@@ -241,11 +244,9 @@ class CommandLine(LightningCLI):
                 self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
             if training:
-                config["logger"] = _loggers(
-                    config["logger"], self.folder, self._get(self.config, "ckpt_path")
-                )
+                config["logger"] = loggers(config["logger"], self.folder, self._get(self.config, "ckpt_path"))
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
-                callbacks.extend(_checkpoints(config, self.folder, every))
+                callbacks.extend(checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
                 callbacks.extend(self.looked_at(self.folder))
             else:
@@ -299,7 +300,8 @@ class CommandLine(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Trains, and prints the metrics of the best epoch."""
-        self.trainer.fit(**kwargs, weights_only=True)
+        with stopping_with_a_checkpoint(self.folder, self._publish):
+            self.trainer.fit(**kwargs, weights_only=True)
         folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}
         self.metrics = best or _logged(self.trainer, "val")
@@ -322,15 +324,20 @@ class CommandLine(LightningCLI):
         self.trainer.predict(**kwargs, return_predictions=False, weights_only=True)
         if self.trainer.is_global_zero:
             folder = self._get(self.config_init, "predictions").folder
-            console().print(f"Predictions are in {_near(folder)}", soft_wrap=True)
+            console().print(f"Predictions are in {near(folder)}", soft_wrap=True)
 
     def _finish(self, stage: str, title: str) -> None:
         self.metrics = _logged(self.trainer, stage)
         if self.trainer.is_global_zero and self.folder is not None:
             add_metrics(self.folder, self.metrics)
-            publish(self.folder, self.trainer.loggers, stage)
+        self._publish(stage)
         self._report(stage, title)
         reporting.close(self.trainer.loggers)
+
+    def _publish(self, stage: str = "val") -> None:
+        """Writes the run's page anew."""
+        if self.trainer.is_global_zero and self.folder is not None:
+            publish(self.folder, self.trainer.loggers, stage)
 
     def _report(self, stage: str, title: str) -> None:
         if not self.trainer.is_global_zero:
@@ -339,7 +346,7 @@ class CommandLine(LightningCLI):
         out = console()
         out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
         if self.folder is not None:
-            out.print(f"Run folder: {_near(self.folder)}", soft_wrap=True)
+            out.print(f"Run folder: {near(self.folder)}", soft_wrap=True)
 
 
 def _asks_for_text(arguments: Sequence[str]) -> bool:
@@ -348,48 +355,8 @@ def _asks_for_text(arguments: Sequence[str]) -> bool:
     return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
 
 
-def _near(folder: Path) -> Path:
-    """A folder as seen from the current one, if it lies below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
 def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
-
-
-def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
-    """The CSV log of the run folder first, then the user's loggers; ``false`` stays none at all."""
-    if given is False:
-        return False
-    more = [] if given in (None, True) else given if isinstance(given, list) else [given]
-    return [csv_log(folder, checkpoint), *more]
-
-
-def _expect_a_validation(config: Any) -> None:
-    """Lightning would train to the end, and keep no best checkpoint."""
-    every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
-    if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
-        return
-    raise ConfigError(
-        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and no "
-        f"best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for example."
-    )
-
-
-def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
-    """The best and the last checkpoint; nothing but what SIGTERM asks for where the user configures checkpoints."""
-    if config["enable_checkpointing"] is False:
-        return []
-    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
-    best = ModelCheckpoint(
-        folder / CHECKPOINTS,
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    return [*([] if own else [best]), Resume(folder / CHECKPOINTS, every_n_steps, every_epoch=not own)]
 
 
 def _find_parts() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -19,6 +23,7 @@ from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoi
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
+from jtr_lightning.cli.main import EXIT_INTERRUPTED
 from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError, UserError
 
@@ -99,17 +104,69 @@ def restoring() -> Iterator[None]:
 
 
 @contextmanager
-def termination_as_exit_code() -> Iterator[None]:
-    """Ends a training that was told to stop with the code that shells give it, rather than with that of success."""
+def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None]) -> Iterator[None]:
+    """Ends a training that is told to stop between two steps, says how to go on, and leaves as shells expect it.
+
+    Ctrl-C (SIGINT) ends it as SIGTERM does, which Lightning notices at the end of a step and ``Resume`` answers with
+    ``last.ckpt``. A second Ctrl-C does not wait for the step, and leaves the checkpoint of the last epoch.
+
+    Args:
+        folder: The run folder; None where nothing is kept.
+        looked_at: Is called when a person has ended the training.
+
+    Raises:
+        SystemExit: The training was stopped, with the code that shells give to the signal.
+    """
+    by_hand = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        nonlocal by_hand
+        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
+            raise KeyboardInterrupt  # the training has not begun, or is over
+        by_hand = True
+        _tell("stopping after this step; Ctrl-C once more stops at once.")
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other one may set a handler
+    if in_main_thread:
+        signal.signal(signal.SIGINT, stop)
     try:
         yield
     except SIGTERMException:
-        print(
-            f"stopped by SIGTERM; jtr fit {RESUME} with the run's folder goes on from its {LAST}, or begins anew where "
-            "no step was done yet.",
-            file=sys.stderr,
-        )
-        raise SystemExit(EXIT_TERMINATED) from None
+        if by_hand:
+            looked_at()
+        _tell(f"stopped by {'Ctrl-C' if by_hand else 'SIGTERM'}; {_how_to_go_on(folder)}")
+        raise SystemExit(EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED) from None
+    except SystemExit as leave:  # what Lightning makes of a KeyboardInterrupt
+        if not isinstance(leave.__context__, KeyboardInterrupt):
+            raise
+        _tell(f"interrupted; {_how_to_go_on(folder)}")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, before)
+
+
+def _how_to_go_on(folder: Path | None) -> str:
+    if folder is None or not (folder / CONFIG).is_file():
+        return "there is nothing to go on from."
+    command = f"jtr fit {RESUME} {shlex.quote(str(near(folder)))}"
+    if not (folder / CHECKPOINTS / LAST).is_file():
+        return f"no checkpoint was written yet; begin anew with: {command}"
+    return f"go on with: {command}"
+
+
+def near(folder: Path) -> Path:
+    """A folder as seen from the current one, if it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _tell(text: str) -> None:
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(f"\n{text}", file=sys.stderr)
 
 
 def csv_log(folder: Path, checkpoint: str | None) -> CSVLogger:

@@ -73,6 +73,7 @@ def use_one_thread(worker: int) -> None:
 
     del worker
     cv2.setNumThreads(0)
-    # Clusters send SIGTERM to every process of a job. The training answers it between two steps and ends its workers
-    # itself; a worker that was gone by then would make it fail instead.
+    # Clusters send SIGTERM to every process of a job, and terminals SIGINT (Ctrl-C). The training answers between two
+    # steps and ends its workers itself; a worker that was gone by then would make it fail instead.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
