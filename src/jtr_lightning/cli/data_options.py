@@ -62,6 +62,7 @@ DATASETS = {
     "taskonomy": KnownDataset("jtr_lightning.data.taskonomy.TaskonomyDataModule"),
     "folder": KnownDataset("jtr_lightning.data.folder.FolderDataModule"),
     "rooms": KnownDataset("jtr_lightning.data.rooms.datamodule.RoomsDataModule", _rooms),
+    "packed": KnownDataset("jtr_lightning.data.packed.PackedDataModule"),
 }
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.progress import loss_bar
 from jtr_lightning.callbacks.report import publish
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
@@ -226,9 +227,11 @@ class CommandLine(LightningCLI):
         training = self.subcommand == "fit"
         if not training:
             self.save_config_callback = None
-        if training:
+        else:
+            _expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
+            callbacks.extend(loss_bar(callbacks, config["enable_progress_bar"]))
         if config["fast_dev_run"]:
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:
@@ -360,6 +363,17 @@ def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
         return False
     more = [] if given in (None, True) else given if isinstance(given, list) else [given]
     return [csv_log(folder, checkpoint), *more]
+
+
+def _expect_a_validation(config: Any) -> None:
+    """Lightning would train to the end, and keep no best checkpoint."""
+    every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
+    if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
+        return
+    raise ConfigError(
+        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and no "
+        f"best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for example."
+    )
 
 
 def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:

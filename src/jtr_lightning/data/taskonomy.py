@@ -139,6 +139,11 @@ class TaskonomyDataModule(PartialLabelDataModule):
                 class_path: jtr_lightning.tasks.DenseRegression
                 init_args: {channels: 3}
 
+    Not known by name: ``segment_unsup2d`` and ``segment_unsup25d``, which number the regions of one image and are no
+    classes; ``mask_valid``, which is a mask (see ``mask_from``) and no task; and Omnidata's ``semantic``, whose classes
+    depend on its source: give it as ``semantic: {class_path: jtr_lightning.tasks.Segmentation, init_args: {classes:
+    ...}}``, and the class is read from the red channel.
+
     Args:
         root: The tree's folder.
         tasks: Names of known domains, or names with tasks. None takes the seven.
