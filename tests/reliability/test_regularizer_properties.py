@@ -216,6 +216,4 @@ def _as_map(value: Tensor) -> Tensor:
 def _marks(task: Task) -> list[float]:
     """What may stand at an invalid place."""
     marks = [float("nan"), float("inf"), float("-inf")]
-    return marks + (
-        [0.0, -2.0] if isinstance(task, Depth) else [0.0] if isinstance(task, Normals) else []
-    )
+    return marks + ([0.0, -2.0] if isinstance(task, Depth) else [0.0] if isinstance(task, Normals) else [])
