@@ -375,6 +375,8 @@ class PartialLabelModule(Described, L.LightningModule):
             raise ConfigError(
                 f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."
             )
+        if strict:
+            check_weights(checkpoint, module.state_dict())
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
         module.image_size = image_size(checkpoint)
         return module.eval()

@@ -35,11 +35,17 @@ from jtr_lightning.callbacks.run_folder import (
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
+from jtr_lightning.cli.configs import (
+    SaveWholeConfig,
+    check_names,
+    forget_replaced_classes,
+    option,
+    read_config,
+)
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import RESUME, csv_log, resumed, termination_as_exit_code
+from jtr_lightning.cli.resuming import RESUME, csv_log, restoring, resumed, termination_as_exit_code
 from jtr_lightning.cli.tables import metrics_table
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
@@ -80,7 +86,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), mistakes_as_user_errors(), termination_as_exit_code():
+    with quiet(), mistakes_as_user_errors(), termination_as_exit_code(), restoring():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -116,6 +122,7 @@ class CommandLine(LightningCLI):
             super().__init__(
                 PartialLabelModule,
                 PartialLabelDataModule,
+                SaveWholeConfig,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 # The module has an optimizer of its own; its checkpoint describes itself.
@@ -221,6 +228,7 @@ class CommandLine(LightningCLI):
         if not training:
             self.save_config_callback = None
         else:
+            _expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
             callbacks.extend(loss_bar(callbacks, config["enable_progress_bar"]))
@@ -228,6 +236,7 @@ class CommandLine(LightningCLI):
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:
             self.folder = self._run_folder()
+            self.save_config_kwargs = {"path": self.folder / CONFIG}
             if (self.folder / CONFIG).is_file():
                 self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
@@ -354,6 +363,17 @@ def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
         return False
     more = [] if given in (None, True) else given if isinstance(given, list) else [given]
     return [csv_log(folder, checkpoint), *more]
+
+
+def _expect_a_validation(config: Any) -> None:
+    """Lightning would train to the end, and keep no best checkpoint."""
+    every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
+    if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
+        return
+    raise ConfigError(
+        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and no "
+        f"best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for example."
+    )
 
 
 def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
