@@ -371,8 +371,9 @@ def _expect_a_validation(config: Any) -> None:
     if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
         return
     raise ConfigError(
-        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and no "
-        f"best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for example."
+        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and "
+        f"no best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}, for "
+        "example."
     )
 
 
