@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -211,6 +212,13 @@ class PartialLabelModule(Described, L.LightningModule):
         return torch.stack(losses, 1)
 
     # Training
+
+    def setup(self, stage: str) -> None:
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise ConfigError(
+                "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
+                "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
+            )
 
     def on_fit_start(self) -> None:
         # A trainer with loaders instead of a data module does not tell.
