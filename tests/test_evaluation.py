@@ -98,7 +98,7 @@ class TestBaseline:
         with pytest.raises(ConfigError, match="found no file"):
             Baseline("x", file=tmp_path / "none.json")
         (tmp_path / "a.json").write_text("{")
-        with pytest.raises(ConfigError, match="should be JSON"):
+        with pytest.raises(ConfigError, match="should hold one JSON object"):
             Baseline("x", file=tmp_path / "a.json")
         with pytest.raises(ConfigError, match=r"above 0 for each task.*found 0"):
             Baseline("x", {"depth": 0.0}).headlines("val", {"depth": Depth()})

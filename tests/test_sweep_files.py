@@ -89,7 +89,10 @@ def test_the_command_trains(
 @pytest.mark.slow
 def test_a_shipped_file_runs_locally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    small = [option for option in SMALL if "fast_dev_run" not in option] + ["--trainer.max_epochs=1"]
+    small = [option for option in SMALL if "fast_dev_run" not in option] + [
+        "--trainer.max_epochs=1",
+        "--trainer.check_val_every_n_epoch=1",
+    ]
     file = str(ROOT / "experiments" / "sweeps" / "bayes_hyperband.yaml")
     options = ["--trials", "2", "--out", str(tmp_path / "out"), f"--data.root={tmp_path / 'rooms'}", *small]
     assert main(["sweep", file, "--local", *options]) == 0

@@ -358,7 +358,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(
         fit(callbacks=[AtStart()])
 
     assert in_a_process(interrupt_at_the_start) == 130
-    assert "interrupted; there is no checkpoint to go on from." in capfd.readouterr().err
+    assert "interrupted; there is nothing to go on from." in capfd.readouterr().err
 
 
 class AtStart(L.Callback):
