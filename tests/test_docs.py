@@ -31,7 +31,8 @@ WALK_THROUGHS = {"own_task.md": "my_tasks.py", "own_method.md": "my_methods.py",
 LONGEST = 40
 
 _BLOCK = re.compile(
-    r'(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?```(?P<language>\w+)(?: title="(?P<file>[^"\n]+)")?(?: exec="1"[^\n]*)?\n'
+    r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?```(?P<language>\w+)"
+    r'(?: title="(?P<file>[^"\n]+)")?(?: exec="1"[^\n]*)?\n'
     r"(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
