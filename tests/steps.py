@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.base import Network
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.jtr import JTR
@@ -22,10 +23,12 @@ def small_jtr(**settings: Any) -> JTR:
     return JTR(**{**SMALL, **settings})
 
 
-def small_module(regularizer: Regularizer | None, **settings: Any) -> PartialLabelModule:
+def small_module(
+    regularizer: Regularizer | None, network: Network | None = None, **settings: Any
+) -> PartialLabelModule:
     """SegNet for four tasks, the same weights every time; logging goes nowhere."""
     torch.manual_seed(0)
-    module = PartialLabelModule(four_tasks(), SegNet(**SMALL), regularizer, **settings)
+    module = PartialLabelModule(four_tasks(), network or SegNet(**SMALL), regularizer, **settings)
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
     return module
 

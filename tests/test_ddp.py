@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jtr_lightning.balancing import Balancing
 from jtr_lightning.batch import Batch
 from jtr_lightning.data.base import Split
 from jtr_lightning.data.sampler import EpochSampler, SampleKey
 from jtr_lightning.data.source import SampleSource
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.scenarios import BoolArray
@@ -74,17 +76,18 @@ def run(
     regularizer: Regularizer | None = None,
     test: bool = False,
     more_callbacks: Sequence[L.Callback] = (),
+    balancing: Balancing | None = None,
+    network: Network | None = None,
     **trainer_arguments: Any,
 ) -> Path:
     folder.mkdir()
     L.seed_everything(3, verbose=False)
-    module = PartialLabelModule(data.tasks, ToyNetwork(), regularizer)
+    module = PartialLabelModule(data.tasks, network or ToyNetwork(), regularizer, balancing)
+    strategy = "ddp_fork" if ranks > 1 else "auto"
     trainer = L.Trainer(
-        accelerator="cpu",
+        **{"accelerator": "cpu", "strategy": strategy, "limit_val_batches": 0, **trainer_arguments},
         devices=ranks,
-        strategy="ddp_fork" if ranks > 1 else "auto",
         max_epochs=1,
-        **{"limit_val_batches": 0, **trainer_arguments},
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -105,7 +108,7 @@ def metrics_of(folder: Path, rank: int = 0) -> dict[str, float]:
 
 
 def load(path: Path) -> Any:
-    return torch.load(path, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 # The order of a training epoch is drawn, so a rank's labels are fixed by giving all samples of one kind.

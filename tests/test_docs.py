@@ -38,6 +38,7 @@ _BLOCK = re.compile(
 )
 _TRAINING = [
     *("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu"),
+    "--trainer.check_val_every_n_epoch=1",
     *(
         "--trainer.log_every_n_steps=1",
         "--trainer.enable_progress_bar=false",
@@ -50,6 +51,7 @@ _ROOMS = ["--data.num_train=8", "--data.num_val=2", "--data.num_test=2", "--data
 SMALL = {
     "data make": shlex.split("--num 16 --num_val 3 --num_test 3 --size 32 40 --workers 1"),
     "data check": ["--workers", "0"],
+    "data pack": ["--workers", "0"],
     "fit": _TRAINING,
 }
 """Options that make a command small; what a command line says later wins."""

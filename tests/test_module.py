@@ -272,7 +272,7 @@ def test_a_module_comes_back_from_its_checkpoint_alone(checkpoint: tuple[str, Pa
 def test_parts_can_be_replaced_while_loading(checkpoint: tuple[str, PartialLabelModule]) -> None:
     loaded = PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None, strict=False)
     assert loaded.regularizer is None
-    with pytest.raises(RuntimeError, match=r"regularizer\.scale"):
+    with pytest.raises(ConfigError, match=r"regularizer\.scale"):
         PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None)
 
 

@@ -83,7 +83,7 @@ def test_a_csv_that_does_not_fit_is_an_error_that_shows_where(
 def test_a_csv_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="should be a CSV in UTF-8; found other content"):
+    with pytest.raises(DataError, match="should be a readable CSV in UTF-8; found"):
         read_split(path, ["x"], ["depth"])
 
 

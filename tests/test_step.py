@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise, repeat
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from jtr_lightning.batch import Batch
+from jtr_lightning.callbacks.progress import LossBar
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.segnet import SegNet
+from jtr_lightning.networks.single_task import SingleTask
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
+from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.regularizers.views import ViewMaker
 from tests.steps import SMALL, small_batch, small_jtr, small_module, step
@@ -26,6 +35,8 @@ REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "jtr_efficient": lambda: small_jtr(views=1, stack_scale=0.5),
     "consistency": ConsistencyRegularization,
     "mtpsl": lambda: MTPSL(**SMALL),
+    "direct_map": lambda: DirectMap(**SMALL),
+    "perceptual_map": lambda: PerceptualMap(**SMALL),
 }
 
 # Float32 sums in another order: relative to the largest gradient of all, since some layers' gradients (a bias before a
@@ -75,18 +86,80 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+# Which samples and pairs these compute is decided in host memory, where nothing has to be waited for.
+DECIDED_ON_HOST = {"mtpsl": 1, "direct_map": 24, "perceptual_map": 24, "single_task": 4}
+
+
+def module_to_watch(name: str, **settings: Any) -> PartialLabelModule:
+    if name == "single_task":
+        return small_module(None, network=SingleTask(SegNet(**SMALL)), **settings)
+    return small_module(REGULARIZERS[name](), **settings)
+
+
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
 def test_no_value_is_read_by_the_host(name: str) -> None:
-    module, batch = small_module(REGULARIZERS[name]()), small_batch()
+    module, batch = module_to_watch(name), small_batch()
     batch.available_on_host = batch.available  # as a batch has it that was moved to a device
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     with HostReads() as host:
         module.backward(module.training_step(batch, 0))
         optimizer.step()
     assert host.seen > 300
-    # Which pairs MTPSL has is decided in host memory, where nothing has to be waited for.
-    expected = ["nonzero"] if name == "mtpsl" else []
-    assert host.found == expected
+    assert host.found == ["nonzero"] * DECIDED_ON_HOST.get(name, 0)
+
+
+class Batches:
+    """A loader of the same batch again and again, which reads no values of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[Batch]:
+        return repeat(small_batch(), self.number)
+
+
+class CountedReads(L.Callback):
+    """Notes what had been read when each step ended and its metrics were taken in."""
+
+    def __init__(self, host: HostReads) -> None:
+        self.host = host
+        self.after: list[int] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        self.after.append(len(self.host.found))
+
+
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
+def test_a_trainer_reads_nothing_but_what_is_shown_and_logged(name: str, tmp_path: Path) -> None:
+    """Logger and bar both take every fourth step: in the others nothing is read, neither by us nor by Lightning."""
+    adam = partial(torch.optim.Adam, fused=True)
+    module = module_to_watch(name, optimizer=adam)
+    del module.log  # Lightning's own again
+    host = HostReads()
+    counted = CountedReads(host)
+    bar = LossBar()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=4,
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[counted, bar],
+    )
+    with host:
+        trainer.fit(module, Batches(10), Batches(1))
+    assert len(counted.after) == 10
+    reads = [host.found[one:other] for one, other in pairwise(counted.after)]
+    on_host = ["nonzero"] * DECIDED_ON_HOST.get(name, 0)
+    quiet, shown = [found for step, found in enumerate(reads) if step % 4 != 3], [reads[3], reads[7]]
+    assert quiet == [on_host] * 7
+    assert all(len(found) > len(on_host) for found in shown)
+    assert bar._loss is not None
 
 
 def test_a_read_would_be_found() -> None:
@@ -101,9 +174,9 @@ def test_a_read_would_be_found() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", [*REGULARIZERS, "single_task"])
 def test_a_step_on_the_gpu_never_waits(name: str) -> None:
-    module, batch = small_module(REGULARIZERS[name]()).cuda(), small_batch().to("cuda")
+    module, batch = module_to_watch(name).cuda(), small_batch().to("cuda")
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     module.backward(module.training_step(batch, 0))  # libraries wait when they are first used
     optimizer.step()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; the same names as in _E
     from jtr_lightning.networks import Network as Network
     from jtr_lightning.networks import SegNet as SegNet
     from jtr_lightning.networks import SMPNetwork as SMPNetwork
-    from jtr_lightning.networks.separate import SeparateNetworks as SeparateNetworks
+    from jtr_lightning.networks.single_task import SingleTask as SingleTask
     from jtr_lightning.regularizers.base import Regularizer as Regularizer
     from jtr_lightning.regularizers.base import View as View
     from jtr_lightning.regularizers.consistency import ConsistencyRegularization as ConsistencyRegularization
@@ -102,7 +102,7 @@ _EXPORTS = {
     "Scenario": "jtr_lightning.scenarios",
     "SegNet": "jtr_lightning.networks",
     "Segmentation": "jtr_lightning.tasks",
-    "SeparateNetworks": "jtr_lightning.networks.separate",
+    "SingleTask": "jtr_lightning.networks.single_task",
     "SplitFile": "jtr_lightning.scenarios",
     "Task": "jtr_lightning.tasks",
     "TaskonomyDataModule": "jtr_lightning.data.taskonomy",

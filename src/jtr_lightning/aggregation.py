@@ -23,7 +23,9 @@ class GradientAggregation(FixedWeights):
     still). What a regularizer adds keeps its own gradient, added to the aggregated one. Each row costs a backward
     pass.
 
-    Under DDP the rows are averaged over the ranks before they are aggregated, so that all ranks step alike.
+    Under DDP the rows are averaged over the ranks, and the first rank's aggregate of them is every rank's: an
+    aggregator may draw (PCGrad draws the order of its projections). A step waits for the device, to learn which rows
+    there are; many aggregators (UPGrad among them) do so again, since they solve a small problem on the host.
 
     Args:
         aggregator: Name of a class in ``torchjd.aggregation``.
@@ -71,6 +73,8 @@ class GradientAggregation(FixedWeights):
             jacobian /= dist.get_world_size()
         with torch.autocast(jacobian.device.type, enabled=False):
             change = self.aggregator(jacobian) - jacobian.sum(0)
+        if several_ranks:
+            dist.broadcast(change, src=0)
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, change.split(sizes), strict=True):
             shaped = part.view_as(parameter)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jtr_lightning.described import Described
+from jtr_lightning.disk import read_object
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
@@ -58,11 +58,9 @@ def _read(path: Path) -> dict[str, float]:
             f"Parameter `file` of a baseline should be the metrics.json of a run; found no file '{path}'."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"The baseline's file '{path}' should be JSON; {error}.") from error
-    if not isinstance(content, dict):
+        content = read_object(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The baseline's file '{path}' should hold one object of metrics; found other content."
-        )
+            f"The baseline's file '{path}' should hold one JSON object of metrics; found: {error}."
+        ) from error
     return {name: float(value) for name, value in content.items() if isinstance(value, int | float)}

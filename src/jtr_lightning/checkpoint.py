@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.described import differences
+from jtr_lightning.disk import read_tensors
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
@@ -35,23 +36,46 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str | None = 
     if not Path(path).is_file():
         raise ConfigError(f"The checkpoint should be a file; found none at '{path}'.")
     try:
-        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-    except Exception as error:  # an unpickler may raise anything about half a file
+        checkpoint = read_tensors(path, map_location)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"The file '{path}' should be a checkpoint of plain tensors and values; it could not be read "
-            f"({type(error).__name__}). It is damaged, or holds objects, which are never unpickled."
+            f"({error}). It is damaged, or holds objects, which are never unpickled."
         ) from error
-    if not isinstance(checkpoint, dict) or DESCRIPTION not in checkpoint:
+    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint):
         raise ConfigError(
             f"The file '{path}' should be a checkpoint written by jtr-lightning; found other content."
         )
     return checkpoint
 
 
+def _is_ours(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint has a description of a module, and weights by name."""
+    description, weights = checkpoint.get(DESCRIPTION), checkpoint.get("state_dict")
+    return (
+        isinstance(description, dict)
+        and set(description) == {"class_path", "init_args"}
+        and isinstance(description["init_args"], dict)
+        and isinstance(weights, dict)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    )
+
+
 def image_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width that the training resized images to; None if they kept their own."""
+    """Height and width that the training resized images to; None if they kept their own.
+
+    Raises:
+        ConfigError: The checkpoint has something else in this place.
+    """
     size = checkpoint.get(IMAGE_SIZE)
-    return None if size is None else (int(size[0]), int(size[1]))
+    if size is None:
+        return None
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int) for n in size)):
+        raise ConfigError(
+            f"The checkpoint should hold a height and a width under '{IMAGE_SIZE}', or None; found {size!r}. It is "
+            "damaged, or was not written by jtr-lightning."
+        )
+    return size[0], size[1]
 
 
 def check_tasks(checkpoint: Mapping[str, Any], tasks: Mapping[str, Task], in_order: bool) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, UserError
 
 PACKAGE = __name__.partition(".")[0]
 _PLAIN = (str, int, float, bool, type(None))
@@ -160,8 +160,23 @@ def rebuild(description: Any) -> Any:
         return description
     if set(description) != {"class_path", "init_args"}:
         return {key: rebuild(item) for key, item in description.items()}
-    cls = _find_class(description["class_path"])
-    return cls(**{name: rebuild(value) for name, value in description["init_args"].items()})
+    class_path, arguments = description["class_path"], description["init_args"]
+    if not isinstance(class_path, str) or not isinstance(arguments, dict):
+        raise ConfigError(
+            "The checkpoint should describe each part by the name of its class and its arguments; found "
+            f"{type(class_path).__name__} and {type(arguments).__name__}. The file is damaged, or was not written by "
+            "jtr-lightning."
+        )
+    cls = _find_class(class_path)
+    try:
+        return cls(**{name: rebuild(value) for name, value in arguments.items()})
+    except UserError:
+        raise
+    except Exception as error:  # a class may make anything of arguments that are none of its own
+        raise ConfigError(
+            f"The checkpoint should describe a {cls.__name__} that can be made here; found arguments that do not fit "
+            f"({type(error).__name__}: {error}). It was written by another version of the class, or is damaged."
+        ) from error
 
 
 def _find_class(class_path: str) -> type[Described]:

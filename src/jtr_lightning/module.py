@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -180,12 +181,15 @@ class PartialLabelModule(Described, L.LightningModule):
 
         return predict(Predictor(self, size, tile, overlap, flip), image, decode)
 
-    def _run(self, image: Tensor) -> tuple[Predictions, list[Tensor]]:
-        raw, features = self.network(image)
+    def _run(self, image: Tensor, labelled: Tensor | None = None) -> tuple[Predictions, list[Tensor]]:
+        raw, features = self.network(image) if labelled is None else self.network(image, labelled)
         return {name: task.activate(raw[name]) for name, task in self.tasks.items()}, features
 
     def _run_views(self, batch: Batch, views: Sequence[View]) -> tuple[list[Predictions], list[list[Tensor]]]:
         """One forward pass for the batch and all views with a gradient, and one for all without."""
+        if self.regularizer is None and self.network.takes_labelled:
+            supervised, its_features = self._run(batch.image, batch.labelled_on_host())
+            return [supervised], [its_features]
         wanted = [True, *(view.grad for view in views)]
         images = [batch.image, *(view.batch.image for view in views)]
         predictions: list[Predictions] = [{} for _ in wanted]
@@ -208,6 +212,13 @@ class PartialLabelModule(Described, L.LightningModule):
         return torch.stack(losses, 1)
 
     # Training
+
+    def setup(self, stage: str) -> None:
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            raise ConfigError(
+                "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
+                "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
+            )
 
     def on_fit_start(self) -> None:
         # A trainer with loaders instead of a data module does not tell.
@@ -257,7 +268,8 @@ class PartialLabelModule(Described, L.LightningModule):
         self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
     ) -> None:
         size = len(batch)
-        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        # Never with prog_bar=True, for which Lightning reads a value, and waits for a GPU, in every step: see LossBar.
+        self.log("train/loss", total.detach(), on_step=True, on_epoch=False, batch_size=size)
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
@@ -363,6 +375,8 @@ class PartialLabelModule(Described, L.LightningModule):
             raise ConfigError(
                 f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."
             )
+        if strict:
+            check_weights(checkpoint, module.state_dict())
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
         module.image_size = image_size(checkpoint)
         return module.eval()

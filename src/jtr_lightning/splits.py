@@ -10,12 +10,14 @@ samples in the order of the dataset and whose columns are segmentation, depth an
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.disk import is_there, read_tensors, read_text
 from jtr_lightning.errors import DataError
 
 PUBLISHED_ORDER = ("segmentation", "depth", "normals")
@@ -37,7 +39,7 @@ def read_split(path: str | Path, names: Sequence[str], tasks: Sequence[str]) -> 
         DataError: The file is missing, unreadable, or does not fit the samples or the tasks.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_there(path):
         raise DataError(f"A label split should be a .csv or .pth file; found no file '{path}'.")
     if path.suffix == ".pth":
         return _read_published(path, names, tasks)
@@ -67,11 +69,10 @@ def write_split(
 def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
     try:
         # -sig: spreadsheet programs put a byte order mark in front.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = _rows(csv.DictReader(file), path, tasks)
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = _rows(csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"))), path, tasks)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"The label split '{path}' should be a CSV in UTF-8; found other content: {error}."
+            f"The label split '{path}' should be a readable CSV in UTF-8; found: {error}."
         ) from error
     missing = [name for name in names if name not in rows]
     if missing:
@@ -93,10 +94,11 @@ def _rows(reader: csv.DictReader[str], path: Path, tasks: Sequence[str]) -> dict
     rows: dict[str, list[bool]] = {}
     for row in reader:
         values = [row[task] for task in tasks]
-        if row["id"] in rows or any(value not in ("0", "1") for value in values):
-            found = (
-                "the id a second time" if row["id"] in rows else str(dict(zip(tasks, values, strict=True)))
-            )
+        further = None in row  # where DictReader puts cells without a column
+        if further or row["id"] in rows or any(value not in ("0", "1") for value in values):
+            found = str(dict(zip(tasks, values, strict=True)))
+            if further or row["id"] in rows:
+                found = "more cells than columns" if further else "the id a second time"
             raise DataError(
                 f"The label split '{path}' should have one row of 0 or 1 for each id; found {found} in line "
                 f"{reader.line_num} (id '{row['id']}')."
@@ -109,11 +111,11 @@ def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> N
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # an unpickler may raise anything about half a file
+        content = read_tensors(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"The label split '{path}' should be a torch file of plain tensors; it could not be read safely "
-            f"({type(error).__name__}), and is not read in any other way because pickles can run code."
+            f"({error}), and is not read in any other way because pickles can run code."
         ) from error
     weights = content.get("labels_weights") if isinstance(content, dict) else None
     if not isinstance(weights, torch.Tensor) or weights.ndim != 2:

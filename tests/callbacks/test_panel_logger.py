@@ -122,7 +122,8 @@ def test_nothing_is_drawn_when_switched_off_or_without_a_logger(tmp_path: Path) 
 
 
 def test_tensorboard_gets_an_image(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     fit(PanelLogger(1, 2, 1), [TensorBoardLogger(tmp_path, name="", version="")], epochs=1)
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()

@@ -74,7 +74,7 @@ def test_what_stands_before_a_config_is_replaced_by_it_not_the_other_way(tmp_pat
             b"model: !!python/object:os.system {}",
             "should be YAML; found in line 1, column 8: could not determine",
         ),
-        (b"\xff\xfe", "should be readable text; found: .*can't decode byte 0xff"),
+        (b"\xff\xfe", "should be readable YAML; found: .*can't decode byte 0xff"),
         (b"- model", r"should have names with values, such as `data: ...`; found \['model'\]"),
         (b"model", "should have names with values, such as `data: ...`; found 'model'"),
     ],

@@ -40,13 +40,15 @@ def check(*arguments: Any, sheet: Any = "") -> int:
 def test_help_names_the_actions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "--help"]) == 0
     text = capsys.readouterr().out
-    assert all(re.search(rf"^  {action} ", text, re.MULTILINE) for action in ("make", "check", "split"))
+    assert all(
+        re.search(rf"^  {action} ", text, re.MULTILINE) for action in ("make", "check", "split", "pack")
+    )
     assert main(["data"]) == 2
     assert main(["data", "chek"]) == 1
     assert "did you mean 'check'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["make", "check", "split"])
+@pytest.mark.parametrize("action", ["make", "check", "split", "pack"])
 def test_each_action_has_help(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["data", action, "--help"])
@@ -340,3 +342,30 @@ def test_every_layout_has_a_next_step() -> None:
     from jtr_lightning.cli.data_make import _NEXT
 
     assert set(_NEXT) == set(LAYOUTS)
+
+
+class TestPack:
+    def test_what_it_prints_trains(
+        self, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "packed rooms"
+        pack = ["data", "pack", str(nyu), "--dataset", "nyuv2", "--data.size", "[16, 20]", "--workers", "0"]
+        assert main([*pack, "--out", str(out)]) == 0
+        printed = capsys.readouterr().out
+        assert re.search(r"Packed in .* \(4 train, 2 val, 2 test; 0\.00 GB\)", printed)
+        assert f"--data.root {shlex.quote(str(out))}" in printed
+        assert check(out, "--dataset", "packed") == 0
+        checked = capsys.readouterr().out
+        assert "16x20" in checked
+        assert "Nothing is wrong." in checked
+
+    def test_mistakes(self, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pack = ["data", "pack", str(nyu), "--dataset", "nyuv2", "--out"]
+        assert main([*pack, str(nyu)]) == 1
+        assert "should be a new or an empty folder" in capsys.readouterr().err
+        assert main([*pack, str(tmp_path / "new"), "--workers", "-1"]) == 1
+        assert "`workers` should be at least 0" in capsys.readouterr().err
+        blocked = tmp_path / "file"
+        blocked.touch()
+        assert main([*pack, str(blocked / "new")]) == 1
+        assert "should be a folder that can be written" in capsys.readouterr().err

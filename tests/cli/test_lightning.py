@@ -298,6 +298,10 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
             [*BASE, "--model.tasks={x: Depth}"],
             "The tasks should be given on the data alone",
         ),
+        "never validated": (
+            [*BASE, "--trainer.max_epochs", "4", "--trainer.check_val_every_n_epoch", "5"],
+            "should be at most `trainer.max_epochs`, or nothing is validated",
+        ),
         "trainer": ([*BASE, "--trainer.devices", "-7"], "`devices` selected with"),
     }
 

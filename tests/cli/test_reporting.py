@@ -90,7 +90,6 @@ def test_the_config_of_wandb_is_that_of_the_flag() -> None:
 
 
 def test_tensorboard_writes_into_the_run_folder() -> None:
-    pytest.importorskip("tensorboard")
     folder = command_line(["fit", *BASE, "--trainer.logger", "tensorboard"]).folder
     assert folder is not None
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))

@@ -9,6 +9,7 @@ from jtr_lightning.data import taskonomy_index
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
 from jtr_lightning.errors import DataError
 from tests.data.taskonomy_files import LAYOUTS, write_tree, write_view
+from tests.reliability.damages import within
 
 NAMES = [
     f"{building}/point_{view}"
@@ -234,6 +235,69 @@ def test_an_index_of_another_image_domain_or_a_damaged_one_is_not_taken(tmp_path
     assert len(open_tree(root)) == 12
     (root / ".jtr_index.npz").write_bytes(b"")
     assert len(open_tree(root)) == 12
+
+
+PLANTED = {
+    "a building outside": {"buildings": np.array(["../secret", "beach", "cauthron"])},
+    "an unknown building": {"buildings": np.array(["nobody", "beach", "cauthron"])},
+    "a file outside": {
+        "columns": np.array([["normal", "_domain_x/../../x.png"], ["rgb", "_domain_rgb.png"]])
+    },
+    "an unknown domain": {"columns": np.array([["nothing", "_domain_x.png"], ["rgb", "_domain_rgb.png"]])},
+    "columns of three": {"columns": np.array([["rgb", "x", "y"]])},
+    "columns of one": {"columns": np.array(["rgb", "x"])},
+    "too few columns": {"columns": np.array([["rgb", "_domain_rgb.png"]])},
+    "numbers of no building": {"building": np.full(12, 3, np.int32)},
+    "negative numbers": {"building": np.full(12, -1, np.int32)},
+    "too few numbers": {"building": np.zeros(1, np.int32)},
+    "fractions": {"point": np.full(12, 0.5)},
+    "negative points": {"point": np.full(12, -1, np.int32)},
+    "views in no order": {"view": np.arange(12, 0, -1, dtype=np.int32)},
+    "a table of bits": {"present": np.ones((1, 12), np.uint64)},
+    "bits of no column": {"present": np.full(12, 2**64 - 1, np.uint64)},
+    "bits of another kind": {"present": np.ones(12, bool)},
+    "no sample": {name: np.zeros(0, np.int32) for name in ("building", "point", "view")},
+    "no bits": {"present": None},
+    "a pickle": {"buildings": np.array([object()])},
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_an_index_that_cannot_be_of_the_tree_is_made_anew(name: str, tmp_path: Path, cache: Path) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb", "normal"))
+    write_tree(tmp_path, buildings=("secret",), domains=("rgb", "normal"))
+    age(root)
+    expected = open_tree(root)
+    place = root / ".jtr_index.npz"
+    with np.load(place) as known:
+        content = {**known, **PLANTED[name]}
+    np.savez(place, **{key: value for key, value in content.items() if value is not None})
+    found = open_tree(root)
+    assert names(found) == names(expected)
+    for i in range(len(found)):
+        for domain in ("rgb", "normal"):
+            assert found.path(i, domain) == expected.path(i, domain)
+    with np.load(place) as mended:
+        assert mended["buildings"].tolist() == list(expected.buildings)
+
+
+def test_no_damage_of_an_index_reaches_the_training(tmp_path: Path, cache: Path) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb", "normal"))
+    age(root)
+    expected = names(open_tree(root))
+    place = root / ".jtr_index.npz"
+    whole = place.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), 4):
+            damaged[at] ^= int(rng.integers(1, 256))
+        place.write_bytes(damaged)
+        assert names(open_tree(root)) == expected
+    place.unlink()
+    os.mkfifo(place)
+    with within(20):
+        assert names(open_tree(root)) == expected
 
 
 def test_an_index_of_a_tree_that_cannot_be_written_goes_to_the_users_cache(

@@ -1,6 +1,6 @@
 import torch
 
-from jtr_lightning.regularizers.pairs import cosine_distance, cross_task_pairs, zero_path
+from jtr_lightning.regularizers.pairs import cosine_distance, cross_task_pairs
 
 
 def pairs_of(rows: list[list[int]]) -> set[tuple[int, int, int]]:
@@ -26,11 +26,3 @@ def test_cosine_distance_in_closed_form() -> None:
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 2, 1, 2)
     second = torch.tensor([[3.0, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2)
     assert cosine_distance(first, second).tolist() == [0.5]
-
-
-def test_zero_path_reaches_every_parameter() -> None:
-    layer = torch.nn.Linear(2, 3)
-    zero_path([layer]).backward()
-    assert layer.weight.grad is not None
-    assert layer.bias.grad is not None
-    assert not layer.weight.grad.any()

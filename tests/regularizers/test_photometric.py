@@ -10,7 +10,8 @@ import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.regularizers.photometric import BINS, OPERATIONS, Photometric, change
+from jtr_lightning.randaugment import BINS, OPERATIONS
+from jtr_lightning.regularizers.photometric import FUNCTIONS, Photometric, change
 
 
 def strengths(low: float, high: float) -> Tensor:
@@ -41,7 +42,7 @@ def eight_bit_images(b: int = 2) -> Tensor:
 
 
 def test_there_is_a_check_for_every_operation() -> None:
-    assert list(OPERATIONS) == list(TORCHVISION)
+    assert list(OPERATIONS) == list(TORCHVISION) == list(FUNCTIONS)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -49,7 +50,7 @@ def test_there_is_a_check_for_every_operation() -> None:
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_an_operation_equals_torchvisions(name: str, magnitude_bin: int, sign: int) -> None:
     images = eight_bit_images()
-    number = torch.full((len(images),), list(OPERATIONS).index(name))
+    number = torch.full((len(images),), OPERATIONS.index(name))
     magnitude = torch.full((len(images),), sign * magnitude_bin / (BINS - 1))
     found = change(images / 255, number, magnitude)
     expected = TORCHVISION[name](images / 255, images, magnitude_bin, sign)
@@ -68,7 +69,7 @@ def test_each_sample_gets_its_own_operation_and_strength() -> None:
 
 def test_draws_differ_between_samples_repeat_with_the_seed_and_stay_in_range() -> None:
     images = (eight_bit_images(1) / 255).expand(40, -1, -1, -1)
-    photometric = Photometric(operations=2, magnitudes=31)
+    photometric = Photometric(operations=2, strength=30)
     torch.manual_seed(3)
     first = photometric(images)
     torch.manual_seed(3)
@@ -81,7 +82,7 @@ def test_draws_differ_between_samples_repeat_with_the_seed_and_stay_in_range() -
 def test_images_become_brighter_or_darker() -> None:
     grey = torch.full((120, 3, 4, 4), 0.5)
     means = Photometric(operations=1)(grey).mean((1, 2, 3))
-    # The strongest of the weakest six magnitudes is a factor of 1 +- 0.15.
+    # Bin 5 of 30 is a factor of 1 +- 0.15.
     assert float(means.min()) == pytest.approx(0.5 * 0.85)
     assert float(means.max()) == pytest.approx(0.5 * 1.15)
 
@@ -94,11 +95,11 @@ def test_nothing_drawn_changes_nothing() -> None:
 def test_weak_magnitudes_change_less_than_strong_ones() -> None:
     images = eight_bit_images(60) / 255
 
-    def distance(magnitudes: int) -> float:
+    def distance(strength: int) -> float:
         torch.manual_seed(0)
-        return float((Photometric(operations=1, magnitudes=magnitudes)(images) - images).abs().mean())
+        return float((Photometric(operations=1, strength=strength)(images) - images).abs().mean())
 
-    assert distance(1) < distance(6) < distance(31)
+    assert distance(0) < distance(5) < distance(30)
 
 
 def test_half_precision_images_keep_their_dtype() -> None:
@@ -110,8 +111,8 @@ def test_half_precision_images_keep_their_dtype() -> None:
     ("settings", "message"),
     [
         ({"operations": -1}, r"`operations` should be at least 0; found -1"),
-        ({"magnitudes": 0}, r"`magnitudes` should be in 1\.\.31; found 0"),
-        ({"magnitudes": 32}, r"`magnitudes` should be in 1\.\.31; found 32"),
+        ({"strength": -1}, r"`strength` should be from 0 to 30; found -1"),
+        ({"strength": 31}, r"`strength` should be from 0 to 30; found 31"),
     ],
 )
 def test_refuses_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:

@@ -249,10 +249,10 @@ def test_autocast_does_not_move_pixels() -> None:
 
 
 def test_a_checkpoint_can_make_it_again() -> None:
-    maker = ViewMaker(scales=(1.0, 2.0), flip=0.25, photometric=Photometric(operations=1, magnitudes=3))
+    maker = ViewMaker(scales=(1.0, 2.0), flip=0.25, photometric=Photometric(operations=1, strength=3))
     again = rebuild(maker.describe())
     assert (again.scales, again.flip) == ((1.0, 2.0), 0.25)
-    assert (again.photometric.operations, again.photometric.magnitudes) == (1, 3)
+    assert (again.photometric.operations, again.photometric.strength) == (1, 3)
 
 
 @pytest.mark.parametrize(

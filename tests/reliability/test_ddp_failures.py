@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +26,56 @@ from tests.toy import ToyDataModule, ToyNetwork
 pytestmark = pytest.mark.slow
 
 TIMEOUT = 10
-"""Seconds that a process waits for the other."""
+"""Seconds that a process waits for one that fell silent."""
+LONG = 1800
+"""The same where nobody should have to wait."""
+START = 600
+"""Seconds to import everything in two processes on a busy machine."""
+END = 60
+"""Seconds to end in, on a busy machine."""
 
-TRAINING = f"""
+TRAINING = """
 import os, signal, sys, time
 from datetime import timedelta
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy
 from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.cli.resuming import termination_as_exit_code
 from jtr_lightning.module import PartialLabelModule
 from tests.toy import ToyDataModule, ToyNetwork
 
 class Fate(L.Callback):
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == 3:
-            open(f"at_3_{{trainer.global_rank}}", "w").close()
+            open(f"at_3_{trainer.global_rank}", "w").close()
             if trainer.global_rank == 1:
-                {{fate}}
+                FATE
+
+    def on_validation_batch_end(self, trainer, *_):
+        open(f"validating_{trainer.global_rank}", "w").close()
+        while not os.path.exists("sent"):
+            time.sleep(0.01)
 
 data = ToyDataModule(8, tasks=["depth"], batch_size=1)
 trainer = L.Trainer(
-    accelerator="cpu", devices=2, max_epochs=50, limit_val_batches=0, logger=False,
-    strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds={TIMEOUT})),
+    accelerator="cpu", devices=2, max_epochs=50, limit_val_batches=VALIDATION, num_sanity_val_steps=0, logger=False,
+    strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=TIMEOUT)),
     enable_progress_bar=False, enable_model_summary=False, callbacks=[Fate(), Resume(".")],
 )
-trainer.fit(PartialLabelModule(data.tasks, ToyNetwork()), data)
+with termination_as_exit_code():
+    trainer.fit(PartialLabelModule(data.tasks, ToyNetwork()), data)
 """
 
 
-def start(folder: Path, fate: str) -> list[subprocess.Popen[bytes]]:
-    """Starts both processes as a cluster does, so that nobody but they themselves can end them."""
+@contextlib.contextmanager
+def started(
+    folder: Path, fate: str = "pass", timeout: int = LONG, validation: int = 0
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Starts both processes as a cluster does, so that nobody but they themselves can end them; ends them at last."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    command = TRAINING.replace("FATE", fate).replace("TIMEOUT", str(timeout))
     processes = []
     for rank in (0, 1):
         env = {
@@ -71,63 +89,76 @@ def start(folder: Path, fate: str) -> list[subprocess.Popen[bytes]]:
             "MASTER_PORT": str(port),
             "TORCHELASTIC_RUN_ID": "test",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
         }
-        command = [sys.executable, "-c", TRAINING.replace("{fate}", fate)]
+        arguments = [sys.executable, "-c", command.replace("VALIDATION", str(validation))]
         with (folder / f"log_{rank}").open("wb") as log:
-            processes.append(subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log))
-    return processes
-
-
-@pytest.mark.parametrize(
-    ("fate", "least"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", 0),
-        ("raise RuntimeError('broken')", 0),
-        ("time.sleep(600)", TIMEOUT / 2),
-    ],
-    ids=["killed", "failed", "silent"],
-)
-def test_the_others_end_with_an_error_within_the_timeout(fate: str, least: float, tmp_path: Path) -> None:
-    processes = start(tmp_path, fate)
+            processes.append(subprocess.Popen(arguments, env=env, cwd=folder, stdout=log, stderr=log))
     try:
-        until = time.monotonic() + 180  # to import everything on a busy machine
-        while not (tmp_path / "at_3_1").exists() and time.monotonic() < until:
-            time.sleep(0.1)
-        begun = time.monotonic()
-        assert (tmp_path / "at_3_1").exists(), (tmp_path / "log_1").read_text()[-2000:]
-        code = processes[0].wait(timeout=TIMEOUT + 60)
-        took = time.monotonic() - begun
-        told = (tmp_path / "log_0").read_text()
-        assert code not in (0, None), told[-2000:]
-        assert took >= least
-        assert "Error" in told
-        assert (tmp_path / "at_3_0").exists()
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-
-
-def test_sigterm_to_both_saves_and_ends_both(tmp_path: Path) -> None:
-    """As a cluster does it: the signal reaches every process, at whatever it is doing."""
-    processes = start(tmp_path, "open('ready', 'w').close()")
-    try:
-        until = time.monotonic() + 180
-        while not (tmp_path / "ready").exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        codes = [process.wait(timeout=TIMEOUT + 60) for process in processes]
-        logs = [(tmp_path / f"log_{rank}").read_text() for rank in (0, 1)]
-        assert codes == [0, 0], "".join(log[-2000:] for log in logs)
-        saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-        assert len(saved[RANKS]) == 2
-        assert saved["global_step"] >= 3
+        yield processes
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def wait_for(folder: Path, name: str) -> None:
+    until = time.monotonic() + START
+    while not (folder / f"{name}_0").exists() or not (folder / f"{name}_1").exists():
+        assert time.monotonic() < until, logs(folder)
+        time.sleep(0.02)
+
+
+def logs(folder: Path) -> str:
+    return "".join((folder / f"log_{rank}").read_text()[-2000:] for rank in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fate", "timeout", "least"),
+    [
+        # They must not wait for the timeout, which is far away.
+        ("os.kill(os.getpid(), signal.SIGKILL)", LONG, 0),
+        ("raise RuntimeError('broken')", LONG, 0),
+        ("time.sleep(600)", TIMEOUT, TIMEOUT / 2),
+    ],
+    ids=["killed", "failed", "silent"],
+)
+def test_the_other_ends_with_an_error(fate: str, timeout: int, least: float, tmp_path: Path) -> None:
+    with started(tmp_path, fate, timeout) as processes:
+        wait_for(tmp_path, "at_3")
+        begun = time.monotonic()
+        code = processes[0].wait(timeout=(timeout if least else 0) + END)
+        took = time.monotonic() - begun
+    assert code not in (0, None), logs(tmp_path)
+    assert took >= least
+    assert "Error" in (tmp_path / "log_0").read_text()
+
+
+@pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)], ids=["both", "the first", "the second"])
+def test_sigterm_saves_and_ends_both_wherever_it_arrives(ranks: tuple[int, ...], tmp_path: Path) -> None:
+    with started(tmp_path) as processes:
+        wait_for(tmp_path, "at_3")
+        for rank in ranks:
+            processes[rank].send_signal(signal.SIGTERM)
+        codes = [process.wait(timeout=END) for process in processes]
+    assert codes == [143, 143], logs(tmp_path)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert len(saved[RANKS]) == 2
+    assert saved["global_step"] >= 3
+
+
+@pytest.mark.parametrize("ranks", [(0, 1), (1,)], ids=["both", "the second"])
+def test_sigterm_during_the_validation_ends_both_behind_it(ranks: tuple[int, ...], tmp_path: Path) -> None:
+    with started(tmp_path, validation=2) as processes:
+        wait_for(tmp_path, "validating")
+        for rank in ranks:
+            processes[rank].send_signal(signal.SIGTERM)
+        (tmp_path / "sent").touch()
+        codes = [process.wait(timeout=END) for process in processes]
+    assert codes == [143, 143], logs(tmp_path)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert len(saved[RANKS]) == 2
+    assert saved["global_step"] == 4, "the end of the first epoch"
 
 
 class RankDraws(Noisy):

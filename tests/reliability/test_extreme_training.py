@@ -45,7 +45,7 @@ def test_batches_without_any_label_train_on(name: str) -> None:
     data = TinyData(tasks=TASKS, scenario=Given(rows), batch_size=1)
     module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
     trainer = train(module, data, NonFiniteGuard())
-    assert trainer.global_step == 8
+    assert trainer.global_step == len(rows)
     assert all(value.isfinite().all() for value in module.parameters())
 
 

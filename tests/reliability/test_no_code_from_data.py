@@ -124,7 +124,7 @@ def test_neither_resuming_nor_a_trainer_runs_a_pickle(
     path.parent.mkdir()
     as_torch({"state_dict": Evil(mark)}, path)
     assert newest_whole_checkpoint(path.parent) is None
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(ConfigError, match="of plain tensors and values; found: UnpicklingError"):
         WholeCheckpointIO().load_checkpoint(path, weights_only=None)
     for command in ("fit", "validate", "test", "predict"):
         arguments = ["--data=TinyData", "--model.network=ToyNetwork", *QUIET[:1]]
@@ -304,6 +304,9 @@ def test_no_damage_of_a_checkpoint_gets_through_as_another_error(tmp_path: Path)
                 flipped[place] ^= int(rng.integers(1, 256))
             path.write_bytes(flipped)
             try:
-                read_checkpoint(path)
+                weights = read_checkpoint(path)["state_dict"]
             except ConfigError as error:
-                assert "damaged.ckpt" in str(error)  # noqa: PT017  what is flipped may also be a weight
+                assert "damaged.ckpt" in str(error)  # noqa: PT017  what is flipped may also be padding
+            else:
+                assert data is content, "the form without checksums has no weights here"
+                assert all(torch.equal(weights[name], value) for name, value in module.state_dict().items())

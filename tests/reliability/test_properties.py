@@ -1,12 +1,11 @@
 """What holds for any tasks, availability, sizes and dtypes.
 
 The definitions of the scenarios for any number of samples and tasks and any seed are in ``tests/test_scenarios.py``,
-the round trip of split files in ``tests/test_splits.py``.
+the round trip of split files in ``tests/test_splits.py``, what holds for regularizers in
+``test_regularizer_properties.py``.
 """
 
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,6 @@ from jtr_lightning.balancing import Balancing, DynamicWeightAverage, FixedWeight
 from jtr_lightning.batch import Batch
 from jtr_lightning.cli.main import main
 from jtr_lightning.module import PartialLabelModule
-from jtr_lightning.regularizers.base import Regularizer
-from jtr_lightning.regularizers.consistency import ConsistencyRegularization
-from jtr_lightning.regularizers.jtr import JTR
-from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
-from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.tasks import (
     Classification,
     DenseRegression,
@@ -34,7 +28,7 @@ from jtr_lightning.tasks import (
     Segmentation,
     Task,
 )
-from tests.regularizers.helpers import four_tasks, noise_of_the_values, random_batch, random_predictions
+from tests.regularizers.helpers import four_tasks, random_batch, random_predictions
 from tests.toy import ToyNetwork
 
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("experiments/*/*.yaml"))
@@ -164,109 +158,6 @@ def test_the_supervised_loss_does_not_depend_on_the_order_of_tasks_or_samples(
     expected = loss(list(tasks), torch.arange(len(batch)))
     assert expected.isfinite()
     torch.testing.assert_close(loss(names, samples), expected, rtol=1e-5, atol=1e-6)
-
-
-# Regularizers
-
-
-SMALL: dict[str, Any] = {"widths": (4, 6), "depths": (1, 1)}
-REGULARIZERS: dict[str, Callable[[], Regularizer]] = {
-    **{f"jtr with {n} views": (lambda n=n: JTR(views=n, **SMALL)) for n in (1, 2, 3)},
-    "consistency": ConsistencyRegularization,
-    "mtpsl": lambda: MTPSL(**SMALL),
-    "direct map": lambda: DirectMap(**SMALL),
-    "perceptual map": lambda: PerceptualMap(**SMALL),
-}
-
-
-def reorder(value: Any, order: Tensor) -> Any:
-    """The same of a batch, a geometry, or anything made of tensors, with its samples in another order."""
-    if isinstance(value, Tensor):
-        return value[order]
-    if isinstance(value, dict):
-        return {key: reorder(part, order) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(reorder(part, order) for part in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: reorder(getattr(value, field.name), order) for field in fields(value)}
-        return replace(value, **parts)
-    return value
-
-
-@pytest.fixture
-def _draws_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jtr_lightning.tasks.dense.gumbel_noise", noise_of_the_values)
-
-
-@pytest.mark.usefixtures("_draws_by_value")
-@pytest.mark.parametrize("name", REGULARIZERS)
-@pytest.mark.parametrize("seed", range(6))
-def test_a_regularizer_is_finite_and_does_not_depend_on_the_order_of_samples(name: str, seed: int) -> None:
-    torch.manual_seed(seed)
-    tasks = four_tasks()
-    b = 1 + seed % 4
-    pattern = torch.rand(b, 4) < (0.0, 0.3, 0.5, 0.5, 0.8, 1.0)[seed]
-    batch = random_batch(tasks, pattern, size=(12, 16), holes=(0.1, 1.0)[seed == 4])
-    regularizer = REGULARIZERS[name]().build(tasks, [5]).double()
-    views = regularizer.sample_views(batch)
-    batches = [_double(part) for part in (batch, *(view.batch for view in views))]
-    predictions = [
-        {n: p.detach().double().requires_grad_() for n, p in random_predictions(tasks, b, (12, 16)).items()}
-        for _ in batches
-    ]
-    features = [[torch.randn(b, 5, 6, 8, dtype=torch.float64)] for _ in batches]
-
-    def terms(of: Regularizer, order: Tensor) -> dict[str, Tensor]:
-        return of(reorder(predictions, order), reorder(batches, order), reorder(features, order), 0.5)
-
-    found = terms(regularizer, torch.arange(b))
-    assert found
-    assert all(term.isfinite() and term.ndim == 0 for term in found.values())
-    total = sum(found.values(), torch.zeros((), dtype=torch.float64))
-    leaves = [p for values in predictions for p in values.values()] + list(regularizer.parameters())
-    gradients = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else []
-    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
-    order = torch.randperm(b)
-    other = deepcopy(regularizer)
-    for key, value in vars(regularizer).items():
-        if is_dataclass(value):
-            setattr(other, key, reorder(value, order))
-    again = terms(other, order)
-    for key, term in found.items():
-        torch.testing.assert_close(again[key], term, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.usefixtures("_draws_by_value")
-@pytest.mark.parametrize("name", REGULARIZERS)
-def test_a_regularizer_takes_any_mark_of_an_invalid_place_for_the_same(name: str) -> None:
-    torch.manual_seed(3)
-    tasks = four_tasks()
-    batch = _double(random_batch(tasks, torch.rand(4, 4) < 0.6, size=(12, 16)))
-    regularizer = REGULARIZERS[name]().build(tasks, [5]).double()
-    views = regularizer.sample_views(batch)
-    batches = [batch, *(_double(view.batch) for view in views)]
-    predictions = [
-        {n: p.detach().double() for n, p in random_predictions(tasks, 4, (12, 16)).items()} for _ in batches
-    ]
-    features = [[torch.randn(4, 5, 6, 8, dtype=torch.float64)] for _ in batches]
-    expected = regularizer(predictions, batches, features, 0.5)
-    for mark in (float("nan"), float("inf")):
-        marked = [replace(part, labels=_marked(part.labels, tasks, mark)) for part in batches]
-        found = regularizer(predictions, marked, features, 0.5)
-        for key, term in expected.items():
-            torch.testing.assert_close(found[key], term, rtol=0, atol=0)
-
-
-def _double(batch: Batch) -> Batch:
-    labels = {n: label.double() if label.is_floating_point() else label for n, label in batch.labels.items()}
-    return replace(batch, image=batch.image.double(), labels=labels)
-
-
-def _marked(labels: dict[str, Tensor], tasks: dict[str, Task], mark: float) -> dict[str, Tensor]:
-    return {
-        name: torch.where(tasks[name].valid(label), label, mark) if label.is_floating_point() else label
-        for name, label in labels.items()
-    }
 
 
 # Config files

@@ -49,6 +49,23 @@ class TestSegmentation:
         (soft,) = torch.autograd.grad(((prediction + noise).softmax(1) * weight).sum(), prediction)
         torch.testing.assert_close(hard, soft)
 
+    def test_a_draw_is_the_same_with_and_without_a_gradient(self) -> None:
+        task = Segmentation(3)
+        prediction = task.activate(torch.randn(2, 3, 8, 9))
+        torch.manual_seed(0)
+        expected = task.encode_prediction(prediction.clone().requires_grad_(), hard=True)
+        torch.manual_seed(0)
+        found = task.encode_prediction(prediction, hard=True)
+        assert found.unique().tolist() == [0.0, 1.0]
+        torch.testing.assert_close(found, expected.detach())
+
+    def test_classes_are_drawn_with_their_probabilities(self) -> None:
+        torch.manual_seed(0)
+        probabilities = torch.tensor([0.7, 0.2, 0.1, 0.0])
+        prediction = probabilities.log().view(1, 4, 1, 1).expand(1, 4, 200, 200)
+        shares = Segmentation(4).encode_prediction(prediction, hard=True).mean((0, 2, 3))
+        torch.testing.assert_close(shares, probabilities, rtol=0, atol=0.02)
+
     def test_a_soft_code_is_the_probabilities(self) -> None:
         raw = torch.randn(2, 4, 3, 3)
         task = Segmentation(4)

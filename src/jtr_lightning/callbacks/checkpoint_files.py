@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from jtr_lightning.checkpoint import read_checkpoint
+from jtr_lightning.disk import read_tensors, written_whole
 from jtr_lightning.errors import ConfigError
 
 LAST = "last.ckpt"
@@ -20,11 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to the disk and moves it there in one step.
+    """Writes a checkpoint whole or not at all, reads a whole one alone, and never runs code from it.
 
-    So a kill, a crash of the machine or a full disk leaves the earlier file of that name as it was. (Lightning itself
-    writes to the system's folder for temporary files, from where a move to another disk is a copy that can stop in the
-    middle.) Reading never runs code from the file.
+    Lightning itself writes to the system's folder for temporary files, from where a move to another disk is a copy that
+    can stop in the middle.
     """
 
     def save_checkpoint(
@@ -44,19 +43,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)
-        # One process writes; its number keeps what an earlier, killed one left behind out of the way.
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(path)
-            with part.open("wb") as file:
+            with written_whole(path) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            _flush_folder(path.parent)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             reason = _reason(error)
             if reason is None:
                 raise
@@ -80,9 +70,21 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
         Returns:
             Its content.
+
+        Raises:
+            ConfigError: It is damaged, or holds objects.
         """
         safe = True if weights_only is None else weights_only
-        return super().load_checkpoint(path, map_location, weights_only=safe)
+        if not safe or "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only=safe)
+        try:
+            content: dict[str, Any] = read_tensors(path, map_location)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The checkpoint '{path}' should be whole, of plain tensors and values; found: {error}. Take an "
+                "earlier one."
+            ) from error
+        return content
 
 
 def newest_whole_checkpoint(folder: str | Path) -> Path | None:
@@ -110,23 +112,6 @@ def _is_whole(path: Path) -> bool:
         _log.warning("Passed over: %s", error)
         return False
     return True
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes what a killed process left of the same checkpoint: nobody else would."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes the new name itself survive a crash of the machine, where the system can do that."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: BaseException) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, WholeCheckpointIO
@@ -61,7 +62,7 @@ class Resume(Checkpoint):
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.every_epoch = every_epoch
-        self._saved_step = 0
+        self._saved_step: int | None = None  # until the training has begun, and everything was put back
         self._asked_to_stop = False
         self._ranks: list[dict[str, Any]] = []
 
@@ -88,8 +89,17 @@ class Resume(Checkpoint):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps it for the start of the training; until then others draw random numbers."""
+        """Keeps it for the start of the training; until then others draw random numbers.
+
+        Raises:
+            ConfigError: The checkpoint has weights alone: the optimizer would silently begin anew.
+        """
         self._ranks = checkpoint.get(RANKS, [])
+        if trainer.state.fn == TrainerFn.FITTING and not checkpoint.get("optimizer_states"):
+            raise ConfigError(
+                "A training should go on from a checkpoint with the state of its optimizer; found one of weights "
+                "alone, as jtr compare keeps them. Give another checkpoint."
+            )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts everything back, and takes over from Lightning the answer to SIGTERM where it must be agreed on."""
@@ -109,10 +119,16 @@ class Resume(Checkpoint):
                 trainer.world_size,
             )
             return
-        mine = ranks[trainer.global_rank]
-        _set_random_states(mine["random"])
-        if isinstance(pl_module, PartialLabelModule) and "train_losses" in mine:
-            pl_module.train_losses.go_on(mine["train_losses"])
+        try:
+            mine = ranks[trainer.global_rank]
+            _set_random_states(mine["random"])
+            if isinstance(pl_module, PartialLabelModule) and "train_losses" in mine:
+                pl_module.train_losses.go_on(mine["train_losses"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"The checkpoint should hold the random states of each process under '{RANKS}'; found something else: "
+                f"{type(error).__name__} ({error}). Take an earlier checkpoint, or start anew."
+            ) from error
 
     # When it is written
 
@@ -152,8 +168,10 @@ class Resume(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
+        if self._saved_step is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         # Once per step, however many batches are accumulated.
-        if trainer.global_step != self._saved_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.global_step != self._saved_step:
             self._saved_step = trainer.global_step
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
 

@@ -12,17 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from jtr_lightning.disk import read_object, write_text
+from jtr_lightning.errors import ConfigError
+
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 MONITOR = "val/score"
 """What the best epoch is chosen by; higher is better."""
+
+_log = logging.getLogger(__name__)
 
 
 def new_run_folder(root: str | Path, name: str) -> Path:
@@ -69,18 +75,43 @@ def run_of_checkpoint(checkpoint: str | Path) -> Path | None:
     return folder if (folder / CONFIG).is_file() else None
 
 
+def read_metrics(folder: Path) -> dict[str, float]:
+    """What a run's ``metrics.json`` holds; nothing where there is none.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    path = folder / METRICS
+    try:
+        metrics = read_object(path)
+        wrong = [key for key, value in metrics.items() if not isinstance(value, int | float)]
+        if wrong:
+            raise ValueError(f"no number for '{wrong[0]}'")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The file '{path}' should hold one JSON object of metrics; found: {error}. Remove it; jtr validate and "
+            "jtr test write it anew."
+        ) from error
+    return metrics
+
+
 def add_metrics(folder: Path, values: Mapping[str, float]) -> None:
     """Adds values to a run's ``metrics.json``, in place of those of the same keys.
+
+    A damaged file is reported and written anew: no training should end for the sake of its earlier numbers.
 
     Args:
         folder: The run folder.
         values: Metrics by key, such as ``test/depth/abs_err``.
     """
-    path = folder / METRICS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({**known, **dict(sorted(values.items()))}, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        known = read_metrics(folder)
+    except ConfigError as error:
+        _log.warning("%s It is written anew now, without what it held.", error)
+        known = {}
+    write_text(folder / METRICS, json.dumps({**known, **dict(sorted(values.items()))}, indent=2) + "\n")
 
 
 class RunFolder(L.Callback):

@@ -12,8 +12,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from jtr_lightning.disk import read_yaml, write_text
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 PartPath = tuple[str, ...]
@@ -37,11 +41,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
         ConfigError: It is missing, unreadable, no YAML, or something else than names with values.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigError(f"The config should be a file; found none at '{path}'.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config file '{path}' should be readable text; found: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The config file '{path}' should be readable YAML; found: {error}.") from error
     except yaml.YAMLError as error:
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
@@ -120,6 +124,24 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str, int]]:
             yield flag, value, i
         elif i + 1 < len(arguments):
             yield flag, arguments[i + 1], i + 1
+
+
+class SaveWholeConfig(SaveConfigCallback):
+    """Keeps a run's config: the whole file or none, so that a run that cannot be resumed does not look as if it could.
+
+    Args:
+        parser: Writes the config.
+        config: The config.
+        path: The file.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, path: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+        self.path = path
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Writes it; called on the first rank alone."""
+        write_text(self.path, self.parser.dump(self.config, skip_unset=False))
 
 
 def _named_classes(tree: Any, path: PartPath = ()) -> Iterator[tuple[PartPath, str]]:

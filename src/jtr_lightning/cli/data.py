@@ -1,4 +1,4 @@
-"""``jtr data make | check | split``: what is done to a dataset outside of training."""
+"""``jtr data make | check | split | pack``: what is done to a dataset outside of training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ ACTIONS = {
     "make": ("jtr_lightning.cli.data_make", "generate a dataset, in any of the supported layouts"),
     "check": ("jtr_lightning.cli.data_check", "read every file before any training and say what is wrong"),
     "split": ("jtr_lightning.cli.data_split", "draw which sample may use which label, and write it as CSV"),
+    "pack": (
+        "jtr_lightning.cli.data_pack",
+        "decode and resize a dataset once, so that training reads it faster",
+    ),
 }
 
 
@@ -39,7 +43,7 @@ def run(arguments: list[str]) -> int | None:
 def _help() -> str:
     return "\n".join(
         [
-            "usage: jtr data [-h] {make,check,split} ...",
+            "usage: jtr data [-h] {make,check,split,pack} ...",
             "",
             "actions:",
             *(f"  {name:<6} {summary}" for name, (_, summary) in ACTIONS.items()),

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jtr_lightning.cli.configs import option, read_config
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.disk import read_object
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 USAGE = (
@@ -48,7 +49,7 @@ def _rooms(root: Path) -> dict[str, Any]:
     from jtr_lightning.data.rooms.writing import INFO_FILE
 
     try:
-        info = json.loads((root / INFO_FILE).read_text(encoding="utf-8"))
+        info = read_object(root / INFO_FILE)
         numbers = {f"num_{split}": info[split] for split in ("train", "val", "test")}
         return {**numbers, "size": [info["height"], info["width"]], "rooms_seed": info["seed"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,6 +62,7 @@ DATASETS = {
     "taskonomy": KnownDataset("jtr_lightning.data.taskonomy.TaskonomyDataModule"),
     "folder": KnownDataset("jtr_lightning.data.folder.FolderDataModule"),
     "rooms": KnownDataset("jtr_lightning.data.rooms.datamodule.RoomsDataModule", _rooms),
+    "packed": KnownDataset("jtr_lightning.data.packed.PackedDataModule"),
 }
 
 

@@ -14,17 +14,14 @@ from typing import Any, cast
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
+from jtr_lightning.callbacks.progress import loss_bar
 from jtr_lightning.callbacks.report import publish
-from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import (
-    CHECKPOINTS,
     CONFIG,
-    MONITOR,
     RunFolder,
     add_metrics,
     new_run_folder,
@@ -34,12 +31,25 @@ from jtr_lightning.callbacks.run_folder import (
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
+from jtr_lightning.cli.configs import (
+    SaveWholeConfig,
+    check_names,
+    forget_replaced_classes,
+    option,
+    read_config,
+)
 from jtr_lightning.cli.console import console, quiet
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import RESUME, csv_log, near, resumed, stopping_with_a_checkpoint
+from jtr_lightning.cli.resuming import (
+    RESUME,
+    near,
+    restoring,
+    resumed,
+    stopping_with_a_checkpoint,
+)
 from jtr_lightning.cli.tables import metrics_table
+from jtr_lightning.cli.trainer import checkpoints, expect_a_validation, loggers
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -79,7 +89,7 @@ def command_line(
     """
     _find_parts()
     given, old_folder = resumed(list(arguments))
-    with quiet(), mistakes_as_user_errors():
+    with quiet(), mistakes_as_user_errors(), restoring():
         return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
 
 
@@ -115,6 +125,7 @@ class CommandLine(LightningCLI):
             super().__init__(
                 PartialLabelModule,
                 PartialLabelDataModule,
+                SaveWholeConfig,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 # The module has an optimizer of its own; its checkpoint describes itself.
@@ -170,7 +181,7 @@ class CommandLine(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int,
             default=0,
-            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end, and when told to stop, alone.",
+            help="Write last.ckpt during an epoch, too, every so many steps; 0 for at its end and when told to stop.",
         )
         parser.add_class_arguments(PredictionWriter, "predictions", instantiate=True)
         parser.add_class_arguments(NonFiniteGuard, "guard", instantiate=True)
@@ -219,22 +230,23 @@ class CommandLine(LightningCLI):
         training = self.subcommand == "fit"
         if not training:
             self.save_config_callback = None
-        if training:
+        else:
+            expect_a_validation(config)
             callbacks.append(TrainingSummary())
             callbacks.append(self._get(self.config_init, "guard"))
+            callbacks.extend(loss_bar(callbacks, config["enable_progress_bar"]))
         if config["fast_dev_run"]:
             config["logger"] = config["logger"] or False  # or Lightning makes one of its own
         else:
             self.folder = self._run_folder()
+            self.save_config_kwargs = {"path": self.folder / CONFIG}
             if (self.folder / CONFIG).is_file():
                 self.save_config_callback = None  # what a resumed run was started with
             config["default_root_dir"] = config["default_root_dir"] or str(self.folder)
             if training:
-                config["logger"] = _loggers(
-                    config["logger"], self.folder, self._get(self.config, "ckpt_path")
-                )
+                config["logger"] = loggers(config["logger"], self.folder, self._get(self.config, "ckpt_path"))
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
-                callbacks.extend(_checkpoints(config, self.folder, every))
+                callbacks.extend(checkpoints(config, self.folder, every))
                 callbacks.append(RunFolder(self.folder))
                 callbacks.extend(self.looked_at(self.folder))
             else:
@@ -345,30 +357,6 @@ def _asks_for_text(arguments: Sequence[str]) -> bool:
 
 def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
-
-
-def _loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
-    """The CSV log of the run folder first, then the user's loggers; ``false`` stays none at all."""
-    if given is False:
-        return False
-    more = [] if given in (None, True) else given if isinstance(given, list) else [given]
-    return [csv_log(folder, checkpoint), *more]
-
-
-def _checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
-    """The best and the last checkpoint; nothing but what SIGTERM asks for where the user configures checkpoints."""
-    if config["enable_checkpointing"] is False:
-        return []
-    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
-    best = ModelCheckpoint(
-        folder / CHECKPOINTS,
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    return [*([] if own else [best]), Resume(folder / CHECKPOINTS, every_n_steps, every_epoch=not own)]
 
 
 def _find_parts() -> None:

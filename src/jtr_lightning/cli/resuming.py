@@ -7,13 +7,16 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
@@ -21,7 +24,8 @@ from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
 from jtr_lightning.cli.main import EXIT_INTERRUPTED
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.disk import read_yaml
+from jtr_lightning.errors import ConfigError, UserError
 
 RESUME = "--resume"
 EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells report it
@@ -47,6 +51,7 @@ def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:
         raise ConfigError(
             f"{RESUME} should be given the folder of a run, such as runs/<name>/<number>; found no '{folder / CONFIG}'."
         )
+    _check_config(folder / CONFIG)
     rest = [argument for argument in arguments[1:] if not argument.startswith(f"{RESUME}=")]
     while RESUME in rest:
         del rest[rest.index(RESUME) : rest.index(RESUME) + 2]
@@ -55,6 +60,47 @@ def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:
     checkpoint = newest_whole_checkpoint(folder / CHECKPOINTS)
     start = [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
     return ["fit", "--config", str(folder / CONFIG), *start, *rest], folder
+
+
+def _check_config(path: Path) -> None:
+    """Refuses a config that a full disk has left unfinished, which earlier versions did; ours is whole or absent."""
+    try:
+        content = read_yaml(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())
+    else:
+        if isinstance(content, dict) and content:
+            return
+        found = "an empty file" if content is None else f"a {type(content).__name__}"
+    raise ConfigError(
+        f"The config '{path}' that the run was started with should be whole; found: {found}. Put a copy in its place, "
+        "or start the run anew."
+    )
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Makes one sentence of what Lightning, or a callback, says of a checkpoint whose parts it cannot restore.
+
+    A whole file of a foreign writer may hold anything under the names that are restored; the places that read it are
+    Lightning's and any callback's, so it is known by where the error comes from.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(
+            frame.f_globals.get("__name__") == checkpoint_connector.__name__
+            and frame.f_code.co_name.startswith("restore")
+            for frame in frames
+        ):
+            raise ConfigError(
+                "The checkpoint should hold the states of a training by this configuration; found something else: "
+                f"{type(error).__name__} ({' '.join(str(error).split())}). Take an earlier checkpoint, or start anew."
+            ) from error
+        raise
 
 
 @contextmanager
@@ -74,6 +120,7 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
     by_hand = False
 
     def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
         nonlocal by_hand
         signal.signal(signal.SIGINT, before)
         if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
@@ -104,9 +151,12 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
 
 
 def _how_to_go_on(folder: Path | None) -> str:
-    if folder is None or not (folder / CHECKPOINTS / LAST).is_file():
-        return "there is no checkpoint to go on from."
-    return f"go on with: jtr fit {RESUME} {shlex.quote(str(near(folder)))}"
+    if folder is None or not (folder / CONFIG).is_file():
+        return "there is nothing to go on from."
+    command = f"jtr fit {RESUME} {shlex.quote(str(near(folder)))}"
+    if not (folder / CHECKPOINTS / LAST).is_file():
+        return f"no checkpoint was written yet; begin anew with: {command}"
+    return f"go on with: {command}"
 
 
 def near(folder: Path) -> Path:

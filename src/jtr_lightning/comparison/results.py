@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from jtr_lightning.comparison.plan import Labels, Run
+from jtr_lightning.disk import read_object, write_text
 from jtr_lightning.errors import ConfigError
 
 CONFIG = "config.yaml"
@@ -71,19 +72,28 @@ class Result:
 
 def write_result(folder: Path, result: Result) -> None:
     """Writes a result, as a whole or not at all."""
-    part = folder / f"{RESULT}.part"
-    part.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RESULT)
+    write_text(folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result of a run, or None if it is not finished."""
+    """The result of a run, or None if it is not finished.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
     path = folder / RESULT
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    tasks = {name: TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
-    return Result(tasks=tasks, **content)
+    try:
+        content = read_object(path)
+        tasks = {str(name): TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
+        metrics = {str(name): float(value) for name, value in content.pop("metrics").items()}
+        return Result(metrics=metrics, tasks=tasks, **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"The file '{path}' should hold the result of a finished run; found: {type(error).__name__} ({error}). "
+            "Remove it and start the comparison again, which trains this run anew."
+        ) from error
 
 
 @dataclass(frozen=True)

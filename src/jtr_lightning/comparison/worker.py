@@ -19,6 +19,7 @@ from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
+from jtr_lightning.disk import written_whole
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 
@@ -128,9 +129,8 @@ def _keep_weights(path: Path) -> None:
     checkpoint = read_checkpoint(path)
     for name in _FOR_TRAINING:
         checkpoint[name] = []
-    part = path.with_suffix(".part")
-    torch.save(checkpoint, part)
-    part.replace(path)
+    with written_whole(path) as file:
+        torch.save(checkpoint, file)
 
 
 def _device_name(device: torch.device) -> str:

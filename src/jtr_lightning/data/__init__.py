@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jtr_lightning.data.cityscapes import CityscapesDataModule as CityscapesDataModule
     from jtr_lightning.data.folder import FolderDataModule as FolderDataModule
     from jtr_lightning.data.nyuv2 import NYUv2DataModule as NYUv2DataModule
+    from jtr_lightning.data.packed import PackedDataModule as PackedDataModule
     from jtr_lightning.data.rooms.datamodule import RoomsDataModule as RoomsDataModule
     from jtr_lightning.data.source import SampleSource as SampleSource
     from jtr_lightning.data.taskonomy import TaskonomyDataModule as TaskonomyDataModule
@@ -21,6 +22,7 @@ _EXPORTS = {
     "CityscapesDataModule": "jtr_lightning.data.cityscapes",
     "FolderDataModule": "jtr_lightning.data.folder",
     "NYUv2DataModule": "jtr_lightning.data.nyuv2",
+    "PackedDataModule": "jtr_lightning.data.packed",
     "PartialLabelDataModule": "jtr_lightning.data.base",
     "RoomsDataModule": "jtr_lightning.data.rooms.datamodule",
     "SampleSource": "jtr_lightning.data.source",

@@ -139,9 +139,12 @@ def _open(data: PartialLabelDataModule, split: Split) -> SplitFacts:
 
 def _same(a: SplitFacts, b: SplitFacts) -> bool:
     """Whether two splits read the very same files."""
-    if a.source is None or b.source is None or len(a.source) != len(b.source):
-        return False
-    return pickle.dumps(a.source) == pickle.dumps(b.source)
+    return a.source is not None and b.source is not None and same_samples(a.source, b.source)
+
+
+def same_samples(a: SampleSource, b: SampleSource) -> bool:
+    """Whether two sources read the very same samples."""
+    return len(a) == len(b) and pickle.dumps(a) == pickle.dumps(b)
 
 
 def _read(
@@ -159,15 +162,16 @@ def _read(
         dataset,
         batch_size=None,
         num_workers=min(workers, len(chosen)),
-        collate_fn=_unchanged,
+        collate_fn=unchanged,
         worker_init_fn=use_one_thread,
     )
     # None: a bar on a terminal alone.
     return iter(tqdm(loader, desc=f"Checking {split}", unit="sample", disable=None if progress else True))
 
 
-def _unchanged(facts: Any) -> Any:
-    return facts
+def unchanged(item: Any) -> Any:
+    """What a loader collates single items with."""
+    return item
 
 
 class _Inspection(Dataset[SampleFacts]):

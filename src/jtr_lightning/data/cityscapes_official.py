@@ -5,7 +5,6 @@ Ids, classes and categories: mcordts/cityscapesScripts, cityscapesscripts/helper
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.data.files import read_image, read_png
+from jtr_lightning.data.names import Names
 from jtr_lightning.data.npy_folder import count_remark
 from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.disk import read_object
 from jtr_lightning.errors import DataError
 
 DepthKind = Literal["inverse", "metres"]
@@ -90,7 +91,7 @@ class OfficialSource(SampleSource):
         folder = root / "leftImg8bit" / split
         cities = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
         names = [path.name for city in cities for path in sorted((folder / city).iterdir())]
-        self.samples = [name.removesuffix(_IMAGE) for name in names if name.endswith(_IMAGE)]
+        self.samples = Names(name.removesuffix(_IMAGE) for name in names if name.endswith(_IMAGE))
         if not self.samples:
             raise DataError(
                 f"The folder '{folder}' should hold images <city>/<city>_<sequence>_<frame>{_IMAGE}; found "
@@ -163,7 +164,7 @@ class OfficialSource(SampleSource):
         """Depth times disparity, in metres times pixels of the full width."""
         path = self._path(index, "camera")
         try:
-            camera = json.loads(path.read_text(encoding="utf-8"))
+            camera = read_object(path)
             product = float(camera["extrinsic"]["baseline"]) * float(camera["intrinsic"]["fx"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(

@@ -132,6 +132,26 @@ class PartialLabelDataset(Dataset[Sample]):
             skipped=tuple(skipped),
         )
 
+    def read(self, index: int, skipped: list[str]) -> tuple[Array, dict[str, Array]] | None:
+        """One sample as its files have it, in ``size`` but not augmented.
+
+        Args:
+            index: Number of the sample.
+            skipped: Takes what could not be read where ``on_error`` is ``skip``.
+
+        Returns:
+            The image, uint8 ``[H, W, 3]``, and the available labels; None where the image is skipped.
+
+        Raises:
+            DataError: A file is missing, unreadable or has unexpected content, and ``on_error`` is ``raise``.
+        """
+        image = self._attempt(index, "image", skipped, self._read_image, index)
+        if image is None:
+            return None
+        labels = self._readable_labels(index, image, self.available[index], skipped)
+        image, dense = self._resized(image, {n: a for n, a in labels.items() if self.tasks[n].dense})
+        return image, {**labels, **dense}
+
     def _readable_image(self, wanted: int, skipped: list[str]) -> tuple[Array, int]:
         """The image of a sample and its number; where it is skipped, those of the next readable sample."""
         tries = min(len(self), PATIENCE)
@@ -180,9 +200,13 @@ class PartialLabelDataset(Dataset[Sample]):
         # torch takes no array that must not be written to.
         return array if array.flags.writeable else array.copy()
 
+    def _resized(self, image: Array, dense: Mapping[str, Array]) -> tuple[Array, Mapping[str, Array]]:
+        if self.size is None or image.shape[:2] == self.size:
+            return image, dense
+        return resize(image, dense, self.size)
+
     def _move(self, image: Array, dense: Mapping[str, Array], seed: int) -> Augmented:
-        if self.size is not None and image.shape[:2] != self.size:
-            image, dense = resize(image, dense, self.size)
+        image, dense = self._resized(image, dense)
         if self.augmentation is None:
             return Augmented(image, dict(dense))
         return self.augmentation(image, dense, seed)

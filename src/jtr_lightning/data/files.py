@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data import headers
 from jtr_lightning.data.source import Array
+from jtr_lightning.disk import open_regular
 from jtr_lightning.errors import DataError
 
 PIXEL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -146,7 +146,7 @@ def read_npy(path: str | Path, mmap: bool = False) -> Array:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(len(np.lib.format.MAGIC_PREFIX))
             if start != np.lib.format.MAGIC_PREFIX:
                 raise DataError(
@@ -159,7 +159,7 @@ def read_npy(path: str | Path, mmap: bool = False) -> Array:
         return _numbers(np.lib.format.open_memmap(path, mode="r"), path)
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except Exception as error:  # see _array_error
         raise _array_error(path, error) from error
 
 
@@ -178,7 +178,7 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = {name.removesuffix(".npy"): name for name in archive.namelist()}
             wanted = next(iter(names)) if key is None and len(names) == 1 else key
             if wanted not in names:
@@ -190,7 +190,7 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
                 return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # see _array_error
         raise _array_error(path, error) from error
 
 
@@ -239,7 +239,8 @@ def _shape_fits(found: Sequence[int], expected: Sequence[int | None]) -> bool:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise _missing(path, error) from error
     if not content:
@@ -264,15 +265,21 @@ def _decode(content: bytes, path: Path) -> Array:
         if not (content.startswith(headers.PNG_SIGNATURE) and headers.is_truncated_png(content)):
             # UNCHANGED also leaves the EXIF orientation alone.
             pixels = cv2.imdecode(np.frombuffer(headers.as_stored(content), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError) as error:  # a header that announces billions of pixels
+        raise _no_picture(content, path) from error
     finally:
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
-        raise DataError(
-            f"The file '{path}' should be a whole picture ({', '.join(s[1:] for s in PIXEL_SUFFIXES)}); found "
-            f"{len(content)} bytes that cannot be decoded: it is truncated, damaged or of another kind. Copy it again "
-            "or remove it."
-        )
+        raise _no_picture(content, path)
     return np.asarray(pixels)
+
+
+def _no_picture(content: bytes, path: Path) -> DataError:
+    return DataError(
+        f"The file '{path}' should be a whole picture ({', '.join(s[1:] for s in PIXEL_SUFFIXES)}); found "
+        f"{len(content)} bytes that cannot be decoded: it is truncated, damaged, of another kind, or announces more "
+        "pixels than any camera gives. Copy it again or remove it."
+    )
 
 
 def _to_rgb(pixels: Array) -> Array:
@@ -292,7 +299,7 @@ def _indices(content: bytes, path: Path, bits: int = 8) -> Array:
         with Image.open(BytesIO(headers.as_stored(content))) as picture:
             pixels: Array = np.array(picture)
             stretched = picture.mode == "L" and picture.format == "TIFF"
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except Exception as error:  # whatever Pillow makes of a damaged file, or of one of billions of pixels
         raise DataError(
             f"The file '{path}' should be a whole picture with a palette or few bits; found one that is truncated or "
             f"damaged ({error}). Copy it again or remove it."
@@ -348,8 +355,13 @@ def _numbers(array: Array, path: Path) -> Array:
     return array
 
 
-def _array_error(path: Path, error: BaseException) -> DataError:
-    """What went wrong with an array file, in one sentence."""
+def _array_error(path: Path, error: Exception) -> DataError:
+    """What went wrong with an array file, in one sentence.
+
+    A damaged header may raise anything: it is a Python literal (``TokenError``, ``RecursionError``), its shape may be
+    of any numbers (``MemoryError``, ``OverflowError``, ``TypeError``), and an archive may ask for a password or an
+    unknown compression (``RuntimeError``, ``NotImplementedError``, ``LZMAError``).
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return _missing(path, error)
     if "Object arrays" in str(error) or "Python objects" in str(error):

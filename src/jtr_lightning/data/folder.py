@@ -16,6 +16,7 @@ from jtr_lightning.data.codings import Coding, Scaled, coding_for
 from jtr_lightning.data.files import SUFFIXES
 from jtr_lightning.data.folder_source import IMAGE_KEY, Files, FolderSource, files_by_id
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
+from jtr_lightning.disk import is_there
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.splits import read_split
 from jtr_lightning.tasks import DenseTask, Task
@@ -216,7 +217,7 @@ class FolderDataModule(PartialLabelDataModule):
         if given is not None:
             return Path(given).expanduser()
         usual = self.root / name
-        return usual if usual.is_file() else None
+        return usual if is_there(usual) else None
 
     def _image_labels(self, ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         missing = {

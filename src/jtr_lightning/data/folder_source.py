@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from jtr_lightning.data.codings import Coding
 from jtr_lightning.data.files import SUFFIXES, read_array, read_image
 from jtr_lightning.data.headers import stored_dtype
+from jtr_lightning.data.names import Names
 from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.disk import files_below
 from jtr_lightning.errors import DataError
 
 IMAGE_KEY = "image"
@@ -78,7 +79,7 @@ class FolderSource(SampleSource):
 
     def __init__(
         self,
-        ids: Sequence[str],
+        ids: Iterable[str],
         images: Files,
         labels: Mapping[str, Files],
         codings: Mapping[str, Coding],
@@ -86,7 +87,7 @@ class FolderSource(SampleSource):
         allowed: Mapping[str, NDArray[np.bool_]],
         keys: Mapping[str, str] | None = None,
     ) -> None:
-        self.ids = list(ids)
+        self.ids = ids if isinstance(ids, Names) else Names(ids)
         self.images = images
         self.labels = dict(labels)
         self.codings = dict(codings)
@@ -139,7 +140,7 @@ class FolderSource(SampleSource):
     def take(self, samples: NDArray[np.int64]) -> FolderSource:
         """Some of the samples."""
         return FolderSource(
-            [self.ids[i] for i in samples],
+            self.ids.take(samples),
             self.images.take(samples),
             {task: files.take(samples) for task, files in self.labels.items()},
             self.codings,
@@ -149,13 +150,10 @@ class FolderSource(SampleSource):
         )
 
 
-def _leads_back(folder: Path) -> bool:
-    """Whether a folder is a link to a folder that it lies in, in which the same files would be found for ever."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-
-
 def files_by_id(folder: Path, what: str) -> dict[str, str]:
     """Looks for files of a kind that can be read (``files.SUFFIXES``), in subfolders too, but not for hidden ones.
+
+    Links to folders are followed, except for those that lead back to where they are.
 
     Args:
         folder: The folder.
@@ -165,23 +163,26 @@ def files_by_id(folder: Path, what: str) -> dict[str, str]:
         The id of each file (its path below the folder, with '/' and without ending) and its ending.
 
     Raises:
-        DataError: No such folder, or two files of one id.
+        DataError: No such folder, one that may not be entered, or two files of one id.
     """
     if not folder.is_dir():
         raise DataError(f"The {what} should be in the folder '{folder}'; found no such folder.")
     endings: dict[str, str] = {}
-    for place, below, names in os.walk(folder, followlinks=True):
-        below[:] = [n for n in below if not n.startswith(".") and not _leads_back(Path(place) / n)]
-        prefix = Path(place).relative_to(folder).as_posix()
-        for name in names:
-            stem, ending = Path(name).stem, Path(name).suffix
-            if name.startswith(".") or ending.lower() not in SUFFIXES:
+    try:
+        for place, name in files_below(folder):
+            stem, dot, kind = name.rpartition(".")
+            ending = dot + kind
+            if not stem or ending.lower() not in SUFFIXES:
                 continue
-            sample = stem if prefix == "." else f"{prefix}/{stem}"
+            sample = f"{place}{stem}"
             if sample in endings:
                 raise DataError(
                     f"The {what} should be one file for each id; found '{folder / sample}{endings[sample]}' and "
                     f"'{folder / sample}{ending}'. Remove one of them."
                 )
             endings[sample] = ending
+    except OSError as error:
+        raise DataError(
+            f"The {what} should be in folders that can be read; found: {error}. Mend its permissions, or remove it."
+        ) from error
     return endings

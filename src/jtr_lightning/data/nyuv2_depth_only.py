@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.data.files import check_array, read_image, read_png
-from jtr_lightning.data.hdf5 import open_hdf5
+from jtr_lightning.data.hdf5 import dataset_of, open_hdf5, read_hdf5
+from jtr_lightning.data.names import Names
 from jtr_lightning.data.nyuv2_mat import BORDER_CROP, FRAME
 from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.disk import read_text
 from jtr_lightning.errors import DataError
 
 DepthOnlyLayout = Literal["auto", "h5", "sync"]
@@ -45,7 +47,7 @@ class DepthOnlySource(SampleSource):
 
     def __init__(self, root: Path, frames: Sequence[str], crop_border: bool = True) -> None:
         self.root = root
-        self.frames = list(frames)
+        self.frames = Names(frames)
         self.crop_border = crop_border
 
     def __len__(self) -> int:
@@ -137,14 +139,7 @@ def depth_of(image: Path) -> Path:
 
 def _read_h5(path: Path, key: str) -> Array:
     with open_hdf5(path) as file:
-        if key not in file:
-            raise DataError(f"The file '{path}' should hold a dataset '{key}'; found {sorted(file)}.")
-        try:
-            return np.asarray(file[key])
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"'{key}' in the file '{path}' should be readable; found: {error}. Copy the file again."
-            ) from error
+        return read_hdf5(dataset_of(file, key))
 
 
 def find_depth_only(
@@ -192,13 +187,19 @@ def _frames(folder: Path) -> Iterator[str]:
 
 def _listed(root: Path, list_file: Path) -> list[str]:
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = read_text(list_file).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"The list of depth-only frames '{list_file}' should be readable; found: {error.strerror}."
+            f"The list of depth-only frames '{list_file}' should be readable text; found: {error}."
         ) from error
     # Paths in the list begin with a slash, which must not make them absolute; a frame without depth is called 'None'.
     rows = [line.split() for line in lines if line.strip()]
+    wrong = [number for number, row in enumerate(rows, 1) if not _is_like(row, rows[0])]
+    if wrong:
+        raise DataError(
+            f"The list '{list_file}' should have <image> <depth> <focal length> in each line, or an image alone; found "
+            f"'{' '.join(rows[wrong[0] - 1])[:100]}' in line {wrong[0]}."
+        )
     frames = [row[0].lstrip("/") for row in rows if len(row) < 2 or row[1] != "None"]
     outside = [frame for frame in frames if ".." in Path(frame).parts]
     if outside:
@@ -207,10 +208,10 @@ def _listed(root: Path, list_file: Path) -> list[str]:
             "Remove such lines."
         )
     files = (f for frame in frames for f in (root / frame, depth_of(root / frame)))
-    missing = [str(file.relative_to(root)) for file in files if not file.is_file()]
+    missing = [str(file.relative_to(root)) for file in files if not _is_file(file)]
     if missing or not frames:
         found = (
-            f"{len(missing)} of {2 * len(frames)} not there, first '{missing[0]}'"
+            f"{len(missing)} of {2 * len(frames)} not there, first '{missing[0][:100]}'"
             if missing
             else "an empty list"
         )
@@ -219,3 +220,18 @@ def _listed(root: Path, list_file: Path) -> list[str]:
             "scenes."
         )
     return frames
+
+
+def _is_like(row: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether a line of a list has as many columns as the first, and a number as focal length where there is one."""
+    try:
+        return len(row) == len(first) <= 3 and all(float(cell) > 0 for cell in row[2:])
+    except ValueError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no name that a file can have, or a folder that may not be entered
+        return False

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.data.files import check_array
 from jtr_lightning.data.hdf5 import Hdf5File
 from jtr_lightning.data.normals_from_depth import Intrinsics, normals_from_depth
 from jtr_lightning.data.source import Array, SampleSource
@@ -134,6 +135,10 @@ class MatSource(SampleSource):
         known = [task in ("segmentation", "depth", "normals") for task in tasks]
         return np.tile(np.array(known, dtype=bool), (len(self), 1))
 
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        del index, task  # all is in one file
+        return self.file.path
+
     def stored_dtype(self, index: int, task: str | None = None) -> str:
         if task == "normals":
             return "computed"
@@ -141,23 +146,23 @@ class MatSource(SampleSource):
         return str(self.file.dataset(keys[task]).dtype)
 
     def read_image(self, index: int) -> Array:
-        return np.ascontiguousarray(self._frame("images", index).transpose(2, 1, 0)[self.crop])
+        return np.ascontiguousarray(self._frame("images", index, np.uint8).transpose(2, 1, 0)[self.crop])
 
     def read_label(self, index: int, task: str) -> Array:
         readers = {"segmentation": self._classes, "depth": self._depth, "normals": self._normals}
         return np.ascontiguousarray(readers[task](index)[self.crop])
 
     def _classes(self, index: int) -> Array:
-        labels = self._frame("labels", index).T
-        if labels.size and labels.max() >= len(self.class_of_label):
+        labels = self._frame("labels", index, np.integer).T
+        if labels.size and not (labels.min() >= 0 and labels.max() < len(self.class_of_label)):
             raise DataError(
-                f"The labels of frame {self.name(index)} in '{self.file.path}' should be at most {NAMES}; found "
-                f"{labels.max()}."
+                f"The labels of frame {self.name(index)} in '{self.file.path}' should be from 0 to {NAMES}; found "
+                f"{labels.min()} to {labels.max()}."
             )
         return np.asarray(self.class_of_label[labels])
 
     def _depth(self, index: int) -> Array:
-        depth = self._frame(self.depth_key, index).T.astype(np.float32)
+        depth = self._frame(self.depth_key, index, np.floating).T.astype(np.float32)
         if not np.isfinite(depth).all() or depth.min() < 0:
             raise DataError(
                 f"The depth of frame {self.name(index)} in '{self.file.path}' should be finite and at least 0; found "
@@ -168,8 +173,10 @@ class MatSource(SampleSource):
     def _normals(self, index: int) -> Array:
         return np.asarray(normals_from_depth(self._depth(index), self.camera))
 
-    def _frame(self, key: str, index: int) -> Array:
-        return self.file.row(key, int(self.frames[index]) - 1)
+    def _frame(self, key: str, index: int, dtype: Any) -> Array:
+        frame = self.file.row(key, int(self.frames[index]) - 1)
+        check_array(frame, self.file.path, (dtype,))
+        return frame
 
 
 def read_split(path: Path, training: bool, frames: int) -> NDArray[np.int64]:
@@ -222,7 +229,6 @@ def read_class_table(path: Path, classes: int) -> NDArray[np.int16]:
 
 def _read_mat5(path: Path, key: str, what: str) -> Array:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise DataError(
@@ -231,10 +237,12 @@ def _read_mat5(path: Path, key: str, what: str) -> Array:
         )
     try:
         content: dict[str, Any] = loadmat(path, variable_names=[key])
-    except (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
+    except Exception as error:  # whatever the reader makes of a damaged file
         raise DataError(
             f"The file '{path}' should be a whole MATLAB 5 file; found: {error}. Copy it again."
         ) from error
     if key not in content:
         raise DataError(f"The file '{path}' should hold '{key}' {what}; found no such variable.")
-    return np.asarray(content[key])
+    numbers = np.asarray(content[key])
+    check_array(numbers, path, (np.number,), finite=True)
+    return numbers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.disk import open_text
 from jtr_lightning.errors import DataError, did_you_mean
 from jtr_lightning.tasks import Classification, Task
 
@@ -30,29 +30,21 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     Raises:
         DataError: The file is missing or unreadable, a column is missing, or a row is too short.
     """
-    try:
-        # Text files are opened with universal newlines: CR alone ends a line, as in Taskonomy's own files.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"The table '{path}' should be a readable CSV file in UTF-8; found: {error}."
-        ) from error
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
-    header = [cell.strip() for cell in next(reader, [])]
+    lines = _lines(path)
+    _, header = next(lines, (0, []))
     absent = [column for column in columns if column not in header]
     if absent or len(set(header)) < len(header):
         raise DataError(
             f"The table '{path}' should have the columns {list(columns)}, each once; found {header}."
         )
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
+    for line, cells in lines:
+        if not any(cells):
             continue
         if len(cells) != len(header):
             raise DataError(
-                f"Each row of the table '{path}' should have {len(header)} cells; found {len(cells)} in line "
-                f"{reader.line_num}."
+                f"Each row of the table '{path}' should have {len(header)} cells; found {len(cells)} in line {line}."
             )
-        yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        yield line, dict(zip(header, cells, strict=True))
 
 
 def header_of(path: Path) -> list[str]:
@@ -61,10 +53,18 @@ def header_of(path: Path) -> list[str]:
     Raises:
         DataError: The file is missing or unreadable.
     """
+    return next(_lines(path), (0, []))[1]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line, where it ends, and its cells without spaces around them."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            return [cell.strip() for cell in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError) as error:
+        # Newlines are universal: CR alone ends a line, as in Taskonomy's own files.
+        with open_text(path, "utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            for cells in reader:
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"The table '{path}' should be a readable CSV file in UTF-8; found: {error}."
         ) from error

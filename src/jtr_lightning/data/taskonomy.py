@@ -18,6 +18,7 @@ from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy_domains import DEPTH_SCALE, Domain, known_domains, known_pixels
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
 from jtr_lightning.data.taskonomy_splits import BuildingLists, Shares, Splits
+from jtr_lightning.disk import is_there
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 from jtr_lightning.tasks import DenseTask, Task
 
@@ -137,6 +138,11 @@ class TaskonomyDataModule(PartialLabelDataModule):
               albedo:
                 class_path: jtr_lightning.tasks.DenseRegression
                 init_args: {channels: 3}
+
+    Not known by name: ``segment_unsup2d`` and ``segment_unsup25d``, which number the regions of one image and are no
+    classes; ``mask_valid``, which is a mask (see ``mask_from``) and no task; and Omnidata's ``semantic``, whose classes
+    depend on its source: give it as ``semantic: {class_path: jtr_lightning.tasks.Segmentation, init_args: {classes:
+    ...}}``, and the class is read from the red channel.
 
     Args:
         root: The tree's folder.
@@ -276,7 +282,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
 
     def _image_labels(self, index: TreeIndex) -> dict[str, NDArray[np.float64]]:
         path = self.image_labels_file or self.root / "image_labels.csv"
-        if self.image_labels_file is None and not path.is_file():
+        if self.image_labels_file is None and not is_there(path):
             return {}
         views, values = read_image_labels(path, ("building", "point", "view"), self.tasks)
         try:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data.files import read_pixels
 from jtr_lightning.data.taskonomy_layouts import VIEW_FILE, Layout, ViewFolder, look
+from jtr_lightning.disk import open_regular
 from jtr_lightning.errors import DataError
 
 REMEMBER_FROM = 100_000
@@ -154,7 +153,7 @@ def open_tree(
         times = list(pool.map(lambda folder: (root / folder.path).stat().st_mtime_ns, folders))
         key = _fingerprint(layout, image_domain, may_be_void, folders, times)
         for place in _places(root):
-            known = _load(place, root, layout, key)
+            known = _load(place, root, layout, key, folders)
             if known is not None:
                 return known
         index, files = _scan(root, layout, folders, image_domain, frozenset(may_be_void), pool)
@@ -335,18 +334,48 @@ def _save(places: Sequence[Path], index: TreeIndex, key: str) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _load(place: Path, root: Path, layout: Layout, key: str) -> TreeIndex | None:
-    """A remembered index; None where there is none, or it is of another state of the tree."""
+def _load(
+    place: Path, root: Path, layout: Layout, key: str, folders: Sequence[ViewFolder]
+) -> TreeIndex | None:
+    """A remembered index; None where there is none, it is of another state of the tree, or it cannot be of this tree.
+
+    Whoever can write into the tree can write the file as well, key and all: nothing in it is taken for a path that is
+    not among the folders that were found just now.
+    """
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as known:
+        with open_regular(place) as file, np.load(file, allow_pickle=False) as known:
             if str(known["key"]) != key:
                 return None
-            return TreeIndex(
+            index = TreeIndex(
                 root=root,
                 layout=layout,
                 buildings=tuple(known["buildings"].tolist()),
                 columns=tuple((domain, end) for domain, end in known["columns"].tolist()),
                 **{name: known[name] for name in ("building", "point", "view", "present")},
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return index if _is_possible(index, folders) else None
+    except Exception:  # a damaged archive may raise anything; the index is made anew
         return None
+
+
+def _is_possible(index: TreeIndex, folders: Sequence[ViewFolder]) -> bool:
+    """Whether an index names nothing but files that the folders may hold."""
+    numbered = (index.building, index.point, index.view)
+    number = index.point.size
+    if number == 0 or any(array.shape != (number,) for array in (*numbered, index.present)):
+        return False
+    if index.present.dtype != np.uint64 or any(array.dtype != np.int32 for array in numbered):
+        return False
+    names = set(index.buildings) <= {folder.building for folder in folders}
+    columns = all(VIEW_FILE.fullmatch(f"point_0_view_0{end}") for _, end in index.columns) and {
+        domain for domain, _ in index.columns
+    } <= {folder.domain for folder in folders}
+    numbers = (
+        min(array.min() for array in numbered) >= 0
+        and index.building.max() < len(index.buildings)
+        and int(index.present.max()) >> len(index.columns) == 0
+    )
+    keys = index.point * np.int64(_VIEW_KEYS) + index.view
+    further = np.diff(index.building)
+    in_order = ((further > 0) | ((further == 0) & (np.diff(keys) > 0))).all()
+    return bool(names and columns and numbers and in_order)

@@ -71,7 +71,13 @@ class BuildingLists(Splits):
             DataError: The file is missing, unreadable or of another form.
         """
         buildings: dict[str, list[str]] = {split: [] for split in SPLITS}
+        known: set[str] = set()
         for line, row in read_rows(path, ("id", *SPLITS)):
+            if row["id"] in known:
+                raise DataError(
+                    f"The split file '{path}' should list each building once; found '{row['id']}' again in line {line}."
+                )
+            known.add(row["id"])
             for split in SPLITS:
                 if row[split] not in ("0", "1"):
                     raise DataError(

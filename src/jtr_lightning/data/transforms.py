@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from jtr_lightning.data.quiet_albumentations import A, Targets
 from jtr_lightning.data.resizing import resize_image, resize_label
 from jtr_lightning.data.source import Array
-
-BINS = 31
-"""Number of magnitudes of an operation, as in RandAugment's reference implementations."""
+from jtr_lightning.randaugment import BINS, LARGEST_FACTOR, MOST_BITS_LOST, OPERATIONS
 
 Pixels = NDArray[np.uint8]
 
@@ -59,11 +57,7 @@ class Zoom(A.DualTransform):  # type: ignore[misc]
 
 
 class RandomColours(A.ImageOnlyTransform):  # type: ignore[misc]
-    """RandAugment without its geometric operations, on 8-bit images.
-
-    Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space" (CVPRW 2020), with
-    the operations of Nishi et al. (CVPR 2024): identity, brightness, colour, contrast, sharpness, posterize, solarize,
-    autocontrast, equalize. Ranges of the magnitudes: those of torchvision's RandAugment.
+    """The photometric operations of ``jtr_lightning.randaugment`` on 8-bit images.
 
     Args:
         number: How many operations are applied, drawn with equal chance and with replacement.
@@ -79,7 +73,11 @@ class RandomColours(A.ImageOnlyTransform):  # type: ignore[misc]
         draw = self.py_random
         return {
             "operations": [
-                (draw.choice(OPERATIONS), draw.randint(0, self.strength) / (BINS - 1), draw.choice((-1, 1)))
+                (
+                    FUNCTIONS[draw.choice(OPERATIONS)],
+                    draw.randint(0, self.strength) / (BINS - 1),
+                    draw.choice((-1, 1)),
+                )
                 for _ in range(self.number)
             ]
         }
@@ -103,7 +101,7 @@ _SAME = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=np.float32)
 
 
 def _factor(magnitude: float, sign: int) -> float:
-    return 1 + sign * 0.9 * magnitude
+    return 1 + sign * LARGEST_FACTOR * magnitude
 
 
 def identity(image: Pixels, magnitude: float, sign: int) -> Pixels:
@@ -139,7 +137,7 @@ def sharpness(image: Pixels, magnitude: float, sign: int) -> Pixels:
 def posterize(image: Pixels, magnitude: float, sign: int) -> Pixels:
     """Fewer bits per value: 8 down to 4."""
     del sign
-    return np.asarray(image & np.uint8(256 - 2 ** round(4 * magnitude)))
+    return np.asarray(image & np.uint8(256 - 2 ** round(MOST_BITS_LOST * magnitude)))
 
 
 def solarize(image: Pixels, magnitude: float, sign: int) -> Pixels:
@@ -172,14 +170,14 @@ def equalize(image: Pixels, magnitude: float, sign: int) -> Pixels:
     return np.asarray(cv2.merge([cv2.equalizeHist(channel) for channel in cv2.split(image)]))
 
 
-OPERATIONS: tuple[Operation, ...] = (
-    identity,
-    brightness,
-    colour,
-    contrast,
-    sharpness,
-    posterize,
-    solarize,
-    autocontrast,
-    equalize,
-)
+FUNCTIONS: dict[str, Operation] = {
+    "identity": identity,
+    "brightness": brightness,
+    "colour": colour,
+    "contrast": contrast,
+    "sharpness": sharpness,
+    "posterize": posterize,
+    "solarize": solarize,
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+}

@@ -179,8 +179,10 @@ class Onnx(ExportFormat):
 
     def write(self, model: Deployed, path: Path, attempt: Attempt) -> None:
         names = {0: "batch", 2: "height", 3: "width"}
+        # A dimension that varies may have a name since torch 2.7; torch 2.6 takes a named one for fixed.
+        named = torch.__version__ >= "2.7"
         dynamic = torch.export.Dim.DYNAMIC
-        shapes = {k: names[k] if v is dynamic else v for k, v in attempt.dimensions.items()}
+        shapes = {k: names[k] if named and v is dynamic else v for k, v in attempt.dimensions.items()}
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         with _silence():
             torch.onnx.export(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from jtr_lightning.described import Described
@@ -17,8 +18,13 @@ class Network(Described, nn.Module, ABC):
 
     A network is made with its own settings and then built for tasks, so that tasks are said once, on the data:
     ``SMPNetwork("resnet18").build(tasks)``; ``PartialLabelModule`` calls ``build`` itself.
+
+    Attributes:
+        takes_labelled: Whether ``forward`` takes a second argument, given in steps of supervised training: which
+            samples are labelled for which task, bool ``[B, K]`` in host memory.
     """
 
+    takes_labelled: bool = False
     tasks: Mapping[str, Task] = {}  # replaced, never changed, by build()
 
     def build(self, tasks: Mapping[str, Task]) -> Network:
@@ -65,3 +71,8 @@ class Network(Described, nn.Module, ABC):
             Task name to raw output, ``[B, channels, H, W]`` for a dense task and ``[B, channels]`` for an image-level
             one; and the encoder's features for regularizers, from the finest to the deepest ``[B, C_i, h_i, w_i]``.
         """
+
+
+def zero_path(modules: Iterable[nn.Module]) -> Tensor:
+    """0 with a gradient path to every parameter, so that DDP finds none unused where a step has no sample for it."""
+    return torch.stack([p.sum() * 0.0 for module in modules for p in module.parameters()]).sum()

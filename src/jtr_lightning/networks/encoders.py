@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from jtr_lightning.disk import read_tensors
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 TIMM = "tu-"
@@ -113,6 +113,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ConfigError: No such file, unreadable, or without tensors.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -120,15 +121,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"Parameter `encoder_weights` should be a file of weights; found no file at '{path}'."
         )
     try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # an unpickler may raise anything about half a file
+        content = load_file(path) if path.suffix == ".safetensors" else read_tensors(path)
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(
             f"Parameter `encoder_weights` should be a file of plain tensors; '{path}' could not be read "
-            f"({type(error).__name__}). It is damaged, or holds objects, which are never unpickled."
+            f"({error}). It is damaged, or holds objects, which are never unpickled."
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

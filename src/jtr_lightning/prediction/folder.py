@@ -16,6 +16,7 @@ from jtr_lightning._version import __version__
 from jtr_lightning.data.dataset import OnError
 from jtr_lightning.data.files import SUFFIXES, read_image
 from jtr_lightning.data.source import Array
+from jtr_lightning.disk import files_below
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.prediction.files import IMAGE_LEVEL, PredictionFiles, find_raw_format, write_table
 from jtr_lightning.prediction.predictor import Predictor
@@ -126,16 +127,23 @@ def find_images(folder: Path, leave_out: Path | None = None) -> dict[Path, Path]
     """
     if not folder.exists():
         raise DataError(f"Parameter `images` should be a folder of pictures; found nothing at '{folder}'.")
-    top = folder.parent if folder.is_file() else folder
+    top = folder if folder.is_dir() else folder.parent
     away = None if leave_out is None else leave_out.resolve()
-    paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    try:
+        paths = (
+            sorted(Path(place, name) for place, name in files_below(folder))
+            if top == folder
+            else [Path(folder.name)]
+        )
+    except OSError as error:
+        raise DataError(f"Parameter `images` should be a folder that can be read; found: {error}.") from error
     names = {
-        path.relative_to(top): path
+        path: top / path
         for path in paths
         if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(top).parts)
-        and not (away is not None and away != top.resolve() and path.resolve().is_relative_to(away))
+        and not (
+            away is not None and away != top.resolve() and (top / path).parent.resolve().is_relative_to(away)
+        )
     }
     if not names:
         raise DataError(

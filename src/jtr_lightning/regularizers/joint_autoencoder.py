@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from jtr_lightning.networks.segnet_blocks import (
     DEPTHS,
@@ -42,7 +44,7 @@ class JointAutoencoder(nn.Module):
         self.head = SegNetHead(widths[0], channels)
 
     def forward(self, stack: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes and decodes. For the latent alone call ``encoder``.
+        """Encodes and decodes. For the latent alone call ``encode``.
 
         Args:
             stack: ``[B, channels, H, W]`` in [0, 1].
@@ -53,3 +55,21 @@ class JointAutoencoder(nn.Module):
         """
         latent, pools = self.encoder(stack)
         return latent, self.head(self.decoder(latent, pools))
+
+    def encode(self, stack: Tensor, *, frozen: bool = False) -> Tensor:
+        """The latent alone.
+
+        Args:
+            stack: ``[B, channels, H, W]`` in [0, 1].
+            frozen: Give the stack a gradient and the parameters none.
+
+        Returns:
+            The latent, as of ``forward``.
+        """
+        if not frozen:
+            latent, _ = self.encoder(stack)
+        else:
+            # Asked for here, inside: where the parameters are sharded, they are whole only now.
+            detached = {name: parameter.detach() for name, parameter in self.encoder.named_parameters()}
+            latent, _ = functional_call(self.encoder, detached, (stack,))
+        return cast(Tensor, latent)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
@@ -239,7 +238,7 @@ class JTR(Regularizer):
         for name, code in codes.items():
             exchanged = torch.cat(list({**codes, name: code.roll(1, 0)}.values()), 1)
             stacks = self._finish(whole, exchanged, mask)
-            latent, _ = self.autoencoder.encoder(torch.cat([stacks.target, stacks.prediction]))
+            latent = self.autoencoder.encode(torch.cat([stacks.target, stacks.prediction]))
             compared = stacks.mask.flatten(1).any(1).sum().clamp(min=1)
             found[f"jtr/separation/{name}"] = cosine_distance(latent, stacks.mask).sum() / compared
         return found
@@ -265,9 +264,7 @@ class JTR(Regularizer):
 
     def _network_distance(self, stacks: Stacks) -> Tensor:
         """``d(g1_frozen(Y), g1_frozen(Yhat))`` of each sample ``[B]``: gradients for the stacks alone."""
-        encoder = self.autoencoder.encoder
-        frozen = {name: parameter.detach() for name, parameter in encoder.named_parameters()}
-        latent, _ = functional_call(encoder, frozen, (torch.cat([stacks.target, stacks.prediction]),))
+        latent = self.autoencoder.encode(torch.cat([stacks.target, stacks.prediction]), frozen=True)
         return cosine_distance(latent, stacks.mask)
 
     def _autoencoder_losses(self, stacks: Stacks) -> tuple[Tensor, Tensor]:

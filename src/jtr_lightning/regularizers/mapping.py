@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from jtr_lightning.batch import Batch
+from jtr_lightning.networks.base import zero_path
 from jtr_lightning.networks.segnet_blocks import InstanceNorm, SegNetDecoder, SegNetEncoder, SegNetHead
 from jtr_lightning.regularizers.base import Regularizer
-from jtr_lightning.regularizers.pairs import cosine_distance, stacked_tasks, zero_path
+from jtr_lightning.regularizers.pairs import cosine_distance, stacked_tasks
 from jtr_lightning.tasks import Task
 
 

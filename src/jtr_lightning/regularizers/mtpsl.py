@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.networks.base import zero_path
 from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS, InstanceNorm, init_xavier
 from jtr_lightning.regularizers.base import Regularizer, View
-from jtr_lightning.regularizers.pairs import cosine_distance, cross_task_pairs, stacked_tasks, zero_path
+from jtr_lightning.regularizers.pairs import cosine_distance, cross_task_pairs, stacked_tasks
 from jtr_lightning.regularizers.views import ViewMaker
 from jtr_lightning.tasks import Task
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
@@ -61,11 +61,6 @@ def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
     with torch.autocast(first.device.type, enabled=False):
         similarity = F.cosine_similarity(at_least_float32(first), at_least_float32(second), dim=1)
         return 1 - similarity.flatten(1).mean(1)
-
-
-def zero_path(modules: Iterable[nn.Module]) -> Tensor:
-    """0 with a gradient path to every parameter, so that DDP finds none unused when a pair has no sample."""
-    return torch.stack([p.sum() * 0.0 for module in modules for p in module.parameters()]).sum()
 
 
 def stacked_tasks(tasks: Mapping[str, Task], method: str) -> dict[str, Task]:

@@ -1,7 +1,6 @@
 """Random changes of colour and sharpness for a whole batch at once, each sample with changes of its own.
 
-Operations and strengths are those of RandAugment (Cubuk et al., 2020) as in torchvision's ``RandAugment``, without
-the ones that move pixels; no sample is looped over and no value leaves the device.
+The operations are those of ``jtr_lightning.randaugment``; no sample is looped over and no value leaves the device.
 """
 
 from __future__ import annotations
@@ -14,13 +13,9 @@ from torch import Tensor
 
 from jtr_lightning.described import Described
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.randaugment import BINS, LARGEST_FACTOR, MOST_BITS_LOST, OPERATIONS
 from jtr_lightning.tasks.base import at_least_float32
 
-BINS = 31
-"""Number of magnitudes that RandAugment knows, from no effect (0) to the strongest (30)."""
-
-_LARGEST_FACTOR = 0.9  # of brightness, colour, contrast and sharpness: 1 +- 0.9 at the strongest
-_MOST_BITS_LOST = 4  # of 8 bits, by posterize at the strongest
 _LEVELS = 256  # grey levels of the images that the operations were defined on
 
 
@@ -29,20 +24,20 @@ class Photometric(Described):
 
     Args:
         operations: Operations per image; 0 leaves every image as it is.
-        magnitudes: Magnitudes are drawn from the weakest ``magnitudes`` of the 31 bins. Default: bins 0 to 5, as in
-            the authors' code of JTR (KentoNishi/JTR-CVPR-2024, code/datasets/randaugment.py).
+        strength: Magnitudes are drawn from the bins 0 to this of 31. Default: 5, as in the authors' code of JTR
+            (KentoNishi/JTR-CVPR-2024, code/datasets/randaugment.py).
 
     Raises:
-        ConfigError: A negative number of operations, or ``magnitudes`` outside 1..31.
+        ConfigError: A negative number of operations, or ``strength`` outside 0..30.
     """
 
-    def __init__(self, operations: int = 2, magnitudes: int = 6) -> None:
+    def __init__(self, operations: int = 2, strength: int = 5) -> None:
         if operations < 0:
             raise ConfigError(f"Parameter `operations` should be at least 0; found {operations}.")
-        if not 1 <= magnitudes <= BINS:
-            raise ConfigError(f"Parameter `magnitudes` should be in 1..{BINS}; found {magnitudes}.")
+        if not 0 <= strength < BINS:
+            raise ConfigError(f"Parameter `strength` should be from 0 to {BINS - 1}; found {strength}.")
         self.operations = operations
-        self.magnitudes = magnitudes
+        self.strength = strength
 
     def __call__(self, image: Tensor) -> Tensor:
         """Changes a batch of images.
@@ -57,9 +52,9 @@ class Photometric(Described):
         changed = at_least_float32(image)
         for _ in range(self.operations):
             operation = torch.randint(len(OPERATIONS), (b,), device=device)
-            strength = torch.randint(self.magnitudes, (b,), device=device) / (BINS - 1)
+            magnitude = torch.randint(self.strength + 1, (b,), device=device) / (BINS - 1)
             sign = torch.randint(2, (b,), device=device) * 2 - 1
-            changed = change(changed, operation, strength * sign)
+            changed = change(changed, operation, magnitude * sign)
         return changed.to(image.dtype)
 
 
@@ -80,8 +75,8 @@ def change(image: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     operation = operation.view(-1, 1, 1, 1)
     magnitude = magnitude.to(image.dtype).view(-1, 1, 1, 1)
     changed = image
-    for number, function in enumerate(OPERATIONS.values()):
-        changed = torch.where(operation == number, function(image, magnitude), changed)
+    for number, name in enumerate(OPERATIONS):
+        changed = torch.where(operation == number, FUNCTIONS[name](image, magnitude), changed)
     return changed
 
 
@@ -114,7 +109,7 @@ def _sharpness(image: Tensor, magnitude: Tensor) -> Tensor:
 
 def _posterize(image: Tensor, magnitude: Tensor) -> Tensor:
     """Keeps the upper bits of each 8-bit value."""
-    step = torch.exp2((_MOST_BITS_LOST * magnitude.abs()).round())
+    step = torch.exp2((MOST_BITS_LOST * magnitude.abs()).round())
     return (_to_levels(image) / step).floor() * step / (_LEVELS - 1)
 
 
@@ -145,7 +140,7 @@ def _equalize(image: Tensor, magnitude: Tensor) -> Tensor:
     return torch.where((step == 0).unsqueeze(-1), image, equal)
 
 
-OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": _identity,
     "brightness": _brightness,
     "colour": _colour,
@@ -160,7 +155,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _away_from(other: Tensor, image: Tensor, magnitude: Tensor) -> Tensor:
-    return (other + (1 + _LARGEST_FACTOR * magnitude) * (image - other)).clamp(0, 1)
+    return (other + (1 + LARGEST_FACTOR * magnitude) * (image - other)).clamp(0, 1)
 
 
 def _grey(image: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import nn
 from jtr_lightning._version import __version__
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.disk import read_object, write_text
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.tasks import Task
@@ -96,7 +97,7 @@ def label_facts(available: NDArray[np.bool_], tasks: Sequence[str]) -> dict[str,
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Keeps facts in a run folder."""
-    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -106,13 +107,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         ConfigError: There are none, or they cannot be read.
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        return read_object(folder / FACTS)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"A report should be made of a run folder with '{FACTS}', which the training writes; found "
             f"'{folder}': {error}."
         ) from error
-    return facts
 
 
 def _task(task: Task) -> dict[str, Any]:

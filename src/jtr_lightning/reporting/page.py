@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import Any
 from PIL import Image
 
 from jtr_lightning.callbacks.panel_logger import FOLDER
-from jtr_lightning.callbacks.run_folder import CONFIG, METRICS
+from jtr_lightning.callbacks.run_folder import CONFIG, read_metrics
 from jtr_lightning.comparison.statistics import delta
+from jtr_lightning.disk import write_text
 from jtr_lightning.reporting.curves import draw, panels_of, read_log
 from jtr_lightning.reporting.facts import read_facts
 
@@ -82,9 +82,7 @@ def write_report(folder: Path) -> Path:
         ConfigError: The folder has no ``facts.json``.
     """
     path = folder / REPORT
-    part = path.with_suffix(".part")
-    part.write_text(page(folder), encoding="utf-8")
-    part.replace(path)
+    write_text(path, page(folder))
     return path
 
 
@@ -103,7 +101,7 @@ def page(folder: Path) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     facts = read_facts(folder)
-    metrics = _metrics(folder)
+    metrics = read_metrics(folder)
     environment = Environment(
         loader=PackageLoader("jtr_lightning.reporting", "."),
         autoescape=True,
@@ -174,7 +172,7 @@ def results_table(stage: str, folder: Path) -> tuple[list[str], list[list[Any]]]
     Raises:
         ConfigError: The folder has no ``facts.json``.
     """
-    facts, metrics = read_facts(folder), _metrics(folder)
+    facts, metrics = read_facts(folder), read_metrics(folder)
     found = results(stage, metrics, facts)
     if found is None:
         return None
@@ -248,12 +246,6 @@ ROLES = {
     "single_task": "single-task training (--report.single_task)",
 }
 """Which baselines results are usually compared with, and the option that names each."""
-
-
-def _metrics(folder: Path) -> dict[str, float]:
-    path = folder / METRICS
-    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return metrics
 
 
 def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:

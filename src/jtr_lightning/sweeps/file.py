@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.sweeps.parameters import Parameter, read_parameters
 
@@ -161,12 +162,12 @@ def expanded(command: Sequence[str], program: str, values: Mapping[str, Any]) ->
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(
             f"jtr sweep should be given a sweep file; found '{path}': {error.strerror}."
         ) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The sweep file '{path}' should be YAML; {' '.join(str(error).split())}."
         ) from error

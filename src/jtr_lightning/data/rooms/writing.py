@@ -26,6 +26,7 @@ import cv2
 from jtr_lightning.data.rooms.layouts import SPLITS, Layout, Room, RoomRecord, TaskonomyLayout
 from jtr_lightning.data.rooms.rendering import render
 from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES, Scene
+from jtr_lightning.disk import read_object
 from jtr_lightning.errors import ConfigError, DataError
 
 VERSION = 2
@@ -115,7 +116,7 @@ def is_complete(folder: Path, spec: RoomsSpec, layout: Layout) -> bool:
         return False
     remedy = "Choose another folder, or remove this one to make the rooms anew."
     try:
-        found = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+        found = read_object(folder / INFO_FILE)
     except (OSError, ValueError):
         raise DataError(
             f"A folder for Rooms should be new, empty or written by jtr-lightning; found '{folder}' without a readable "

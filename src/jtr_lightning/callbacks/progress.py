@@ -1,0 +1,58 @@
+"""The progress bar of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from jtr_lightning.module import PartialLabelModule
+
+
+class LossBar(RichProgressBar):
+    """Lightning's bar with the loss of every ``log_every_n_steps``-th step.
+
+    A metric that is logged with ``prog_bar=True`` is read in every step, bar or no bar, and a GPU is waited for each
+    time; this bar reads the loss in the steps whose metrics the loggers read, too.
+
+    Args:
+        refresh_rate: Steps between two updates of what is drawn; 0 for no bar.
+        leave: Leave the finished bar of each epoch in the terminal.
+    """
+
+    def __init__(self, refresh_rate: int = 100, leave: bool = False) -> None:
+        super().__init__(refresh_rate, leave)
+        self._loss: float | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Reads the loss if it is due, and draws."""
+        due = (batch_idx + 1) % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+        if due and self.is_enabled and isinstance(pl_module, PartialLabelModule):
+            losses = pl_module.step_losses
+            self._loss = None if losses is None else float(losses.total)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return metrics if self._loss is None else {"train/loss": self._loss, **metrics}
+
+
+def loss_bar(callbacks: Sequence[L.Callback], enabled: bool | None) -> list[LossBar]:
+    """The bar of a training.
+
+    Args:
+        callbacks: The trainer's others.
+        enabled: The trainer's ``enable_progress_bar``.
+
+    Returns:
+        The bar; nothing where bars are switched off or the user has brought one.
+    """
+    own = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    return [] if own or enabled is False else [LossBar()]

@@ -1,0 +1,49 @@
+"""What ``jtr fit`` adds to the trainer that a user configures, and what it refuses of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.callbacks.run_folder import CHECKPOINTS, MONITOR
+from jtr_lightning.cli.resuming import csv_log
+from jtr_lightning.errors import ConfigError
+
+
+def loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
+    """The CSV log of the run folder first, then the user's loggers; ``false`` stays none at all."""
+    if given is False:
+        return False
+    more = [] if given in (None, True) else given if isinstance(given, list) else [given]
+    return [csv_log(folder, checkpoint), *more]
+
+
+def expect_a_validation(config: Any) -> None:
+    """Lightning would train to the end, and keep no best checkpoint."""
+    every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
+    if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
+        return
+    raise ConfigError(
+        "Option `trainer.check_val_every_n_epoch` should be at most `trainer.max_epochs`, or nothing is validated and "
+        f"no best checkpoint kept; found {every} and {epochs}. Add --trainer.check_val_every_n_epoch {epochs}."
+    )
+
+
+def checkpoints(config: Any, folder: Path, every_n_steps: int) -> list[L.Callback]:
+    """The best and the last checkpoint; nothing but what SIGTERM asks for where the user configures checkpoints."""
+    if config["enable_checkpointing"] is False:
+        return []
+    own = any(isinstance(callback, ModelCheckpoint) for callback in config["callbacks"])
+    best = ModelCheckpoint(
+        folder / CHECKPOINTS,
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    return [*([] if own else [best]), Resume(folder / CHECKPOINTS, every_n_steps, every_epoch=not own)]

@@ -1,0 +1,159 @@
+"""What ``jtr data pack`` writes: labels decoded and resized beforehand, as arrays that take least time to read.
+
+::
+
+    packed.json                       tasks, size, and which folder has the samples of which split
+    <folder>/labels.csv               the samples in order: id, and 0 or 1 for each task
+    <folder>/domains.npy              which of several datasets each sample comes from
+    <folder>/images/<i>.npy           uint8 [H, W, 3]
+    <folder>/labels/<task>/<i>.npy    what the dataset's own reader gave, where there is a label
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jtr_lightning.data.base import PartialLabelDataModule, Split
+from jtr_lightning.data.files import check_array, read_npy
+from jtr_lightning.data.npy_folder import refuse_published_rows
+from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.data.tables import read_rows
+from jtr_lightning.described import rebuild
+from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.tasks import Task
+
+INFO_FILE = "packed.json"
+VERSION = 1
+LABELS_FILE = "labels.csv"
+DOMAINS_FILE = "domains.npy"
+
+
+def image_path(folder: Path, index: int) -> Path:
+    """The image of a sample."""
+    return folder / "images" / f"{index}.npy"
+
+
+def label_path(folder: Path, index: int, task: str) -> Path:
+    """The label of a sample."""
+    return folder / "labels" / task / f"{index}.npy"
+
+
+class PackedSource(SampleSource):
+    """The samples of one folder, with the names and in the order that they had before.
+
+    Args:
+        folder: The folder.
+        tasks: The tasks that were packed.
+
+    Raises:
+        DataError: A table of the folder is missing or does not fit.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[str]) -> None:
+        self.folder = folder
+        self.tasks = list(tasks)
+        rows = [row for _, row in read_rows(folder / LABELS_FILE, ("id", *tasks))]
+        self.ids = [row["id"] for row in rows]
+        exists = [[row[task] == "1" for task in tasks] for row in rows]
+        self.exists: NDArray[np.bool_] = np.array(exists, dtype=bool).reshape(len(rows), len(tasks))
+        self.domain = read_npy(folder / DOMAINS_FILE) if rows else np.zeros(0, np.int64)
+        if rows:
+            check_array(self.domain, folder / DOMAINS_FILE, (np.integer,), (len(rows),))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, index: int) -> str:
+        return self.ids[index]
+
+    def domains(self) -> NDArray[np.int64]:
+        return self.domain.astype(np.int64, copy=False)
+
+    def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
+        table = np.zeros((len(self), len(tasks)), dtype=bool)
+        for k, task in enumerate(tasks):
+            if task in self.tasks:
+                table[:, k] = self.exists[:, self.tasks.index(task)]
+        return table
+
+    def file_of(self, index: int, task: str | None = None) -> Path:
+        return image_path(self.folder, index) if task is None else label_path(self.folder, index, task)
+
+    def read_image(self, index: int) -> Array:
+        path = self.file_of(index)
+        image = read_npy(path)
+        check_array(image, path, (np.uint8,), (None, None, 3))
+        return image
+
+    def read_label(self, index: int, task: str) -> Array:
+        return read_npy(self.file_of(index, task))
+
+
+class PackedDataModule(PartialLabelDataModule):
+    """Any dataset after ``jtr data pack``: the same samples, labels and tasks, read faster.
+
+    It gives what the dataset's own data module gives with the ``size`` it was packed with, bit for bit, with the same
+    scenario, seed and augmentation.
+
+    Args:
+        root: The folder that ``jtr data pack`` made.
+        tasks: Names of packed tasks, or names with tasks; all by default.
+        **kwargs: See ``PartialLabelDataModule``. ``size`` need not be given.
+
+    Raises:
+        ConfigError: A parameter does not fit.
+        DataError: The folder was not made by ``jtr data pack``.
+    """
+
+    def __init__(
+        self, root: str | Path, tasks: list[str] | dict[str, Task] | None = None, **kwargs: Any
+    ) -> None:
+        self.info = _read_info(Path(root).expanduser())  # before the base class asks for the known tasks
+        super().__init__(root, tasks, **kwargs)
+
+    def known_tasks(self) -> dict[str, Task]:
+        return {name: self._rebuilt(name, description) for name, description in self.info["tasks"].items()}
+
+    def _rebuilt(self, name: str, description: dict[str, Any]) -> Task:
+        try:
+            task: Task = rebuild(description)
+        except ConfigError as error:
+            raise ConfigError(
+                f"The tasks in '{self.root / INFO_FILE}' should be of classes that are imported here; found "
+                f"'{description['class_path']}' for task '{name}'. Import it before, or give the tasks as `tasks`."
+            ) from error
+        return task
+
+    def source(self, split: Split) -> PackedSource:
+        folder = self.info["splits"].get(split)
+        if folder is None:
+            raise DataError(
+                f"The split '{split}' should be packed in '{self.root}'; found {sorted(self.info['splits'])} alone."
+            )
+        source = PackedSource(self.root / folder, list(self.info["tasks"]))
+        if split == "train" and source.ids != [str(i) for i in range(len(source))]:
+            refuse_published_rows(self.scenario, f"packed {self.info['from']}")
+        return source
+
+
+def _read_info(root: Path) -> dict[str, Any]:
+    path = root / INFO_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version, info = found["version"], {name: found.get(name, {}) for name in ("from", "tasks", "splits")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"A packed dataset should have the file '{INFO_FILE}'; found none that can be read in '{root}' "
+            f"({type(error).__name__}). Make it with `jtr data pack`."
+        ) from error
+    if version != VERSION:
+        raise DataError(
+            f"The folder '{root}' should be packed in the form {VERSION}; found the form {version}. Pack it again."
+        )
+    return info
