@@ -49,8 +49,8 @@ def run(arguments: list[str]) -> None:
 def _whole_parser() -> argparse.ArgumentParser:
     """A parser of everything, made of what each subcommand's help lists.
 
-    The subcommands have parsers of several kinds. That of ``jtr fit`` knows the arguments of a class only once the class
-    has been chosen, and a script with those of every class that could be has a hundred megabytes.
+    The subcommands have parsers of several kinds. That of ``jtr fit`` knows the arguments of a class only once the
+    class has been chosen, and a script with those of every class that could be has a hundred megabytes.
     """
     from jtr_lightning.cli.data import ACTIONS
 
