@@ -7,7 +7,7 @@ from importlib import import_module
 from jtr_lightning.cli.main import EXIT_USAGE
 from jtr_lightning.errors import ConfigError, did_you_mean
 
-_ACTIONS = {
+ACTIONS = {
     "make": ("jtr_lightning.cli.data_make", "generate a dataset, in any of the supported layouts"),
     "check": ("jtr_lightning.cli.data_check", "read every file before any training and say what is wrong"),
     "split": ("jtr_lightning.cli.data_split", "draw which sample may use which label, and write it as CSV"),
@@ -34,9 +34,9 @@ def run(arguments: list[str]) -> int | None:
         print(_help())
         return None if arguments else EXIT_USAGE
     action, *rest = arguments
-    if action not in _ACTIONS:
-        raise ConfigError(f"jtr data has no action '{action}': {did_you_mean(action, _ACTIONS)}")
-    code: int | None = import_module(_ACTIONS[action][0]).run(rest)
+    if action not in ACTIONS:
+        raise ConfigError(f"jtr data has no action '{action}': {did_you_mean(action, ACTIONS)}")
+    code: int | None = import_module(ACTIONS[action][0]).run(rest)
     return code
 
 
@@ -46,7 +46,7 @@ def _help() -> str:
             "usage: jtr data [-h] {make,check,split,pack} ...",
             "",
             "actions:",
-            *(f"  {name:<6} {summary}" for name, (_, summary) in _ACTIONS.items()),
+            *(f"  {name:<6} {summary}" for name, (_, summary) in ACTIONS.items()),
             "",
             "'jtr data ACTION --help' explains one of them.",
         ]

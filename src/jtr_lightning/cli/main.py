@@ -66,6 +66,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "jtr_lightning.cli.demo:run", "train on generated rooms for minutes and look at the result"
     ),
+    "completion": Command(
+        "jtr_lightning.cli.completion:run", "let a shell complete subcommands, options and class names"
+    ),
 }
 
 

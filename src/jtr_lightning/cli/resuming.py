@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -119,8 +118,7 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
     """
     by_hand = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def stop(*_: object) -> None:
         nonlocal by_hand
         signal.signal(signal.SIGINT, before)
         if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
