@@ -68,8 +68,11 @@ def vars_of_package() -> list[type]:
 
 def test_the_picture_of_partial_labels_can_be_drawn_again(tmp_path: Path) -> None:
     partial_labels(tmp_path)
-    drawn, kept = (Image.open(folder / "partial_labels.png") for folder in (tmp_path, FOLDER))
-    assert drawn.size == kept.size
+    with (
+        Image.open(tmp_path / "partial_labels.png") as drawn,
+        Image.open(FOLDER / "partial_labels.png") as kept,
+    ):
+        assert drawn.size == kept.size
     assert (FOLDER / "partial_labels.png").stat().st_size < 300_000
 
 
