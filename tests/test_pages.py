@@ -166,7 +166,7 @@ def _text(page: str) -> str:
 
 @pytest.mark.slow
 def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tiny = ["--size", "32", "32", "--batch", "2", "--rounds", "1"]
+    tiny = ["--size", "64", "64", "--batch", "2", "--rounds", "1"]
     run_commands(
         _text("cost.md"),
         {
@@ -236,7 +236,7 @@ def photos_and_data(workplace: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:Starting from v1.9.0")  # the plain Trainer without TensorBoard
 def test_the_readme_runs(photos_and_data: Path) -> None:
     """With one epoch, and the comparison listed instead of trained."""
-    small = [*SMALL_TRAINING, "--data.size=[32,40]", "--model.network.encoder=tu-mobilenetv3_small_050"]
+    small = [*SMALL_TRAINING, "--data.size=[32,40]"]
     for block in blocks_of("../README.md"):
         text = block.text.replace(".venv/bin/jtr", "jtr")
         if block.file is not None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import jtr_lightning
 from jtr_lightning import (
@@ -22,6 +23,7 @@ from jtr_lightning import (
     Scenario,
     Task,
 )
+from scripts.docs.pictures import FOLDER, partial_labels
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -62,6 +64,16 @@ def test_the_page_of_keys_names_every_class_that_a_config_may_name() -> None:
 def vars_of_package() -> list[type]:
     values = (getattr(jtr_lightning, name) for name in jtr_lightning.__all__)
     return [value for value in values if inspect.isclass(value)]
+
+
+def test_the_picture_of_partial_labels_can_be_drawn_again(tmp_path: Path) -> None:
+    partial_labels(tmp_path)
+    with (
+        Image.open(tmp_path / "partial_labels.png") as drawn,
+        Image.open(FOLDER / "partial_labels.png") as kept,
+    ):
+        assert drawn.size == kept.size
+    assert (FOLDER / "partial_labels.png").stat().st_size < 300_000
 
 
 @pytest.mark.slow
