@@ -347,7 +347,8 @@ def train_and_interrupt_twice() -> None:
 def test_a_second_ctrl_c_does_not_wait_for_the_step(whole: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert in_a_process(train_and_interrupt_twice) == 130
     assert "go on with: jtr fit --resume runs/run/0" in capfd.readouterr().err
-    # Of the last epoch's end; of this step where the system has made one of two signals that came at once.
+    # Of the last epoch's end. Now and then the training ends between two steps all the same, as at one Ctrl-C; why was
+    # not found out.
     assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] in (STEPS, 8)
     assert differences(resume(RUN), whole[0]) == []
 
