@@ -8,7 +8,7 @@ slips mended; the documentation lists each departure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,12 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.joint_autoencoder import JointAutoencoder
-from jtr_lightning.regularizers.views import ViewMaker
+from jtr_lightning.regularizers.views import Geometry, ViewMaker
 from jtr_lightning.tasks import Task
 from jtr_lightning.tasks.base import at_least_float32
 from jtr_lightning.tasks.dense import unit_length
+
+StandIns = Literal["own_view", "supervised_view"]
 
 _EPSILON = 1e-12  # added to a latent's squared length; a latent is zero only where every channel's ReLU is
 
@@ -31,7 +33,7 @@ class Stacks(NamedTuple):
     """All tasks of a batch side by side, coded into [0, 1].
 
     Attributes:
-        target: ``Y``: the label where the sample is labelled for the task, else a drawn prediction
+        target: ``Y``: the label where the sample is labelled for the task, else a prediction that stands in
             ``[B, C, H, W]``.
         prediction: ``Yhat``: predictions alone; those of labelled tasks have no gradient ``[B, C, H, W]``.
         mask: Pixels where every label that the sample has is valid, bool ``[B, 1, H, W]``. Both stacks hold the
@@ -59,6 +61,13 @@ class JTR(Regularizer):
     A sample whose mask is empty adds nothing. Tasks without ``joint_channels`` take no part, such as the image-level
     ones of this library; one that has some stands in the stack with its code at every pixel.
 
+    With ``stand_ins='own_view'``, as published, the same prediction of an unlabelled task is in both stacks, so the
+    first term asks it for whatever hides the error of the labelled task. With ``'supervised_view'`` what stands in for
+    a missing label of view 1 is the supervised view's prediction, moved there by the known crop, without a gradient and
+    as probabilities, as on the other side. Then the term asks an unlabelled task to agree with the less distorted view,
+    as the joint latent sees both. It should see the difference: train the auto-encoder by reconstruction alone
+    (``autoencoder_distance_weight=0``).
+
     The second term can be met by a latent that is the same for every stack, and in a short training or at a high
     learning rate it is: then the first term teaches nothing. ``val/jtr/separation/<task>`` tells; see ``diagnose``.
 
@@ -77,6 +86,8 @@ class JTR(Regularizer):
         norm: Name of the auto-encoder's normalisation. 'instance' equals the authors' BatchNorm on one sample at a
             time; 'batch' normalises ``Y`` and ``Yhat`` of the whole batch together, which is another method.
         ramp: Share of the training over which ``distance_weight`` rises linearly from 0; 0, as published, for none.
+        stand_ins: Whose prediction stands in for a missing label in the network's term: the view's own, as published,
+            or the supervised view's.
         autoencoder_lr: Learning rate of the auto-encoder; None for the optimizer's own. The published recipe has 1e-4
             for both.
 
@@ -85,6 +96,7 @@ class JTR(Regularizer):
     """
 
     blank_code: Tensor
+    _geometry: Geometry
 
     def __init__(
         self,
@@ -98,6 +110,7 @@ class JTR(Regularizer):
         depths: Sequence[int] = DEPTHS,
         norm: str = "instance",
         ramp: float = 0.0,
+        stand_ins: StandIns = "own_view",
         autoencoder_lr: float | None = None,
     ) -> None:
         super().__init__(ramp)
@@ -113,6 +126,15 @@ class JTR(Regularizer):
                 )
         if views not in (1, 2, 3):
             raise ConfigError(f"Parameter `views` of JTR should be 1, 2 or 3; found {views}.")
+        if stand_ins not in get_args(StandIns):
+            raise ConfigError(
+                f"Parameter `stand_ins` of JTR should be one of {', '.join(get_args(StandIns))}; found '{stand_ins}'."
+            )
+        if stand_ins == "supervised_view" and views == 1:
+            raise ConfigError(
+                "Parameter `views` of JTR should be 2 or 3 where the supervised view stands in for another's labels "
+                "(`stand_ins: supervised_view`); found 1."
+            )
         if not 0 < stack_scale <= 1 or abs(1 / stack_scale - round(1 / stack_scale)) > 0.01:
             raise ConfigError(
                 "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
@@ -129,6 +151,7 @@ class JTR(Regularizer):
         self.views = views
         self.view_maker = ViewMaker() if view_maker is None else view_maker
         self.cell = round(1 / stack_scale)
+        self.stand_ins = stand_ins
         self.widths, self.depths, self.norm = tuple(widths), tuple(depths), norm
         self.autoencoder_lr = autoencoder_lr
         self.stack_tasks: dict[str, Task] = {}
@@ -157,9 +180,10 @@ class JTR(Regularizer):
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         """View 1, and view 2 without a gradient: further crops of the batch, which is view 0."""
-        return tuple(
-            View(self.view_maker(batch, self.tasks)[0], grad=number == 1) for number in range(1, self.views)
-        )
+        drawn = [self.view_maker(batch, self.tasks) for _ in range(1, self.views)]
+        if drawn:
+            self._geometry = drawn[0][1]
+        return tuple(View(view, grad=number == 0) for number, (view, _) in enumerate(drawn))
 
     def forward(
         self,
@@ -171,7 +195,7 @@ class JTR(Regularizer):
         """The three terms of the class's docstring; see ``Regularizer.forward``."""
         del features
         network_view, autoencoder_view = min(1, self.views - 1), self.views - 1
-        stacks = self.stacks(predictions[network_view], batches[network_view], hard=True)
+        stacks = self._network_stacks(predictions[0], predictions[network_view], batches[network_view])
         distance = self._network_distance(stacks)
         with torch.no_grad():
             stacks = self.stacks(predictions[autoencoder_view], batches[autoencoder_view], hard=False)
@@ -183,13 +207,33 @@ class JTR(Regularizer):
             "jtr/reconstruction": self.reconstruction_weight * reconstruction.mean(),
         }
 
-    def stacks(self, predictions: Mapping[str, Tensor], batch: Batch, *, hard: bool) -> Stacks:
+    def _network_stacks(
+        self, supervised: Mapping[str, Tensor], predictions: Mapping[str, Tensor], batch: Batch
+    ) -> Stacks:
+        if self.stand_ins == "own_view":
+            return self.stacks(predictions, batch, hard=True)
+        moved = {
+            name: self._geometry.apply(supervised[name].detach(), task, smooth=True)
+            for name, task in self.stack_tasks.items()
+        }
+        return self.stacks(predictions, batch, hard=False, stand_ins=moved)
+
+    def stacks(
+        self,
+        predictions: Mapping[str, Tensor],
+        batch: Batch,
+        *,
+        hard: bool,
+        stand_ins: Mapping[str, Tensor] | None = None,
+    ) -> Stacks:
         """Codes a view's predictions and labels.
 
         Args:
             predictions: Task name to prediction ``[B, C, H, W]``.
             batch: The view's labels.
-            hard: Whether ``prediction`` holds one-hot draws, or probabilities. ``target`` always holds draws.
+            hard: Whether ``prediction`` holds one-hot draws, or probabilities.
+            stand_ins: What stands in ``target`` where a label is missing, as probabilities; by default draws of
+                ``predictions``.
 
         Returns:
             Both stacks, at ``stack_scale`` of the predictions' size.
@@ -202,8 +246,14 @@ class JTR(Regularizer):
             detached = labelled.view(-1, *[1] * (prediction.ndim - 1))
             prediction = torch.where(detached, prediction.detach(), prediction)
             guess = at_least_float32(task.encode_prediction(prediction, hard=hard))
-            drawn = at_least_float32(task.encode_prediction(prediction, hard=True))
-            target = torch.where(_as_map(labelled), task.encode_target(label).to(drawn.dtype), drawn)
+            standing_in = at_least_float32(
+                task.encode_prediction(prediction, hard=True)
+                if stand_ins is None
+                else task.encode_prediction(stand_ins[name], hard=False)
+            )
+            target = torch.where(
+                _as_map(labelled), task.encode_target(label).to(standing_in.dtype), standing_in
+            )
             # What holds for the whole image holds at every pixel.
             guesses.append(guess.expand(-1, -1, *size))
             targets.append(target.expand(-1, -1, *size))
