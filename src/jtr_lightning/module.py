@@ -185,8 +185,16 @@ class PartialLabelModule(Described, L.LightningModule):
         raw, features = self.network(image) if labelled is None else self.network(image, labelled)
         return {name: task.activate(raw[name]) for name, task in self.tasks.items()}, features
 
-    def _run_views(self, batch: Batch, views: Sequence[View]) -> tuple[list[Predictions], list[list[Tensor]]]:
-        """One forward pass for the batch and all views with a gradient, and one for all without."""
+    def run_views(self, batch: Batch, views: Sequence[View]) -> tuple[list[Predictions], list[list[Tensor]]]:
+        """Predicts a batch and its views: one pass for all that have a gradient, and one for those without.
+
+        Args:
+            batch: The supervised batch.
+            views: Further views of it, of the same size.
+
+        Returns:
+            For the batch and then each view: its predictions, and the network's features.
+        """
         if self.regularizer is None and self.network.takes_labelled:
             supervised, its_features = self._run(batch.image, batch.labelled_on_host())
             return [supervised], [its_features]
@@ -242,7 +250,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         views = () if self.regularizer is None else self.regularizer.sample_views(batch)
-        predictions, features = self._run_views(batch, views)
+        predictions, features = self.run_views(batch, views)
         losses = self.supervised_losses(predictions[0], batch)
         supervised = self.balancing(losses, batch.available)
         terms: dict[str, Tensor] = {}
