@@ -5,10 +5,12 @@
 
 A step is everything between two batches: views, forward pass, losses, regularizer, backward pass and Adam. The loop
 runs in float32 with plain Adam, without ``--compile`` and ``--channels-last``, as published code does; the others have
-fused Adam, as their configs, and run as asked. Each round runs every variant once, one after the other, so that a busy
-machine disturbs them alike; a ratio is the median over the rounds of each round's own ratio to the loop. On the CPU the
-time of the process is given beside the wall clock's: other programs at work do not count in it. Memory is what the peak
-of one step adds to what model, optimizer and batch hold; on the CPU in a process of its own.
+fused Adam, as their configs, and run as asked; "published, channels_last" is "published" with that flag whether it is
+given or not. Each round runs every variant once, one after the other, so that a busy machine disturbs them alike; a
+ratio is the median over the rounds of each round's own ratio to the loop. Memory is what the peak of one step adds to
+what model, optimizer and batch hold. On the CPU every step is the first of a process of its own, in which nothing was
+freed before (after ``--warm-up`` steps, if any, that count for memory alone), and the time of the process is given
+beside the wall clock's: other programs at work do not count in it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 from recipes import REGULARIZERS, make_batch, make_module, nyuv2_tasks
 
 LOOP = "loop"
+ORDERED = ", channels_last"
 
 
 class Stepper:
@@ -37,8 +40,9 @@ class Stepper:
         tasks = nyuv2_tasks()
         fast = name != LOOP
         self.device = options.device
-        flags = {"compile": options.compile and fast, "channels_last": options.channels_last and fast}
-        module = make_module(REGULARIZERS[name](), tasks, **flags)
+        ordered = options.channels_last or name.endswith(ORDERED)
+        flags = {"compile": options.compile and fast, "channels_last": ordered and fast}
+        module = make_module(REGULARIZERS[name.removesuffix(ORDERED)](), tasks, **flags)
         self.module = module.to(self.device)
         self.batch = make_batch(tasks, options.batch, *options.size, self.device)
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-4, fused=fast)
@@ -71,8 +75,8 @@ def peak_growth(step: Stepper) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def peak_growth_of_process(name: str, options: argparse.Namespace) -> float:
-    """MiB that a first step's peak adds on the CPU, in a process in which nothing was freed before."""
+def first_step(name: str, options: argparse.Namespace) -> tuple[float, float, float]:
+    """The process's first step on the CPU: wall-clock seconds, the process's seconds and the peak's growth in MiB."""
     step = Stepper(name, options)
     # The optimizer's state belongs to what is held between steps.
     for parameter in step.module.parameters():
@@ -80,8 +84,11 @@ def peak_growth_of_process(name: str, options: argparse.Namespace) -> float:
     step.optimizer.step()
     step.optimizer.zero_grad(set_to_none=True)
     before = status("VmRSS")
-    step()
-    return status("VmHWM") - before
+    spent = step()
+    growth = status("VmHWM") - before
+    for _ in range(options.warm_up):
+        spent = step()
+    return *spent, growth
 
 
 def status(key: str) -> float:
@@ -90,41 +97,55 @@ def status(key: str) -> float:
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
-def memory_in_new_process(name: str) -> float:
-    """Runs this file again for one variant's memory."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(json.loads(result.stdout.splitlines()[-1]))
+def first_step_of_new_process(name: str) -> tuple[float, float, float]:
+    """Runs this file again for one step of a variant."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--first-step-of", name]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return tuple(json.loads(result.stdout.splitlines()[-1]))
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Times all variants in turn, then their memory."""
+def measure_on_cpu(options: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
+    """Wall-clock seconds, process's seconds and MiB of each variant's steps."""
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.variants}
+    for _ in range(options.rounds):
+        for name, steps in found.items():
+            steps.append(first_step_of_new_process(name))
+            wall, process, growth = steps[-1]
+            print(
+                f"  {name:24} {wall:8.3f} s wall {process:8.3f} s process {growth:6.0f} MiB", file=sys.stderr
+            )
+    return found
+
+
+def measure_on_gpu(options: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
+    """As ``measure_on_cpu``, in this process; the memory of one step stands with all."""
     steps = {name: Stepper(name, options) for name in options.variants}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.variants}
+    memory: dict[str, float] = {}
     for round_ in range(options.warm_up + options.rounds):
         for name, step in steps.items():
-            spent = step()
-            print(f"  {name:12} {spent[0]:8.3f} s wall {spent[1]:8.3f} s process", file=sys.stderr)
             if round_ >= options.warm_up:
-                times[name].append(spent)
-    memory = {
-        name: memory_in_new_process(name) if options.device == "cpu" else peak_growth(steps[name])
-        for name in steps
-    }
+                memory[name] = memory[name] if name in memory else peak_growth(step)
+                found[name].append((*step(), memory[name]))
+            else:
+                step()
+    return found
+
+
+def summary(found: dict[str, list[tuple[float, float, float]]]) -> dict[str, dict[str, float]]:
+    """Medians of each variant, and of its rounds' ratios to the loop."""
+    keys = ("wall", "process", "memory")
     return {
         name: {
-            "wall": statistics.median(t[0] for t in times[name]),
-            "wall_ratio": _ratio(times[name], times[LOOP], 0),
-            "process_ratio": _ratio(times[name], times[LOOP], 1),
-            "memory": memory[name],
-            "memory_ratio": memory[name] / memory[LOOP],
+            **{key: statistics.median(step[i] for step in steps) for i, key in enumerate(keys)},
+            **{f"{key}_ratio": _ratio(steps, found[LOOP], i) for i, key in enumerate(keys)},
         }
-        for name in steps
+        for name, steps in found.items()
     }
 
 
-def _ratio(times: list[tuple[float, float]], loop: list[tuple[float, float]], which: int) -> float:
-    return statistics.median(a[which] / b[which] for a, b in zip(times, loop, strict=True))
+def _ratio(steps: list[Any], loop: list[Any], which: int) -> float:
+    return statistics.median(a[which] / b[which] for a, b in zip(steps, loop, strict=True))
 
 
 def main() -> None:
@@ -132,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = [LOOP, *(name + order for name in REGULARIZERS if name != LOOP for order in ("", ORDERED))]
     add = parser.add_argument
     add("--device", default="cpu")
     add("--precision", choices=("float32", "bf16"), default="float32")
@@ -140,25 +162,27 @@ def main() -> None:
     add("--size", type=int, nargs=2, default=(144, 192), metavar=("H", "W"))
     add("--batch", type=int, default=4)
     add("--rounds", type=int, default=3)
-    add("--warm-up", type=int, default=1)
+    add("--warm-up", type=int, default=0)
     add("--threads", type=int, default=torch.get_num_threads())
-    add("--variants", nargs="+", default=[LOOP, "published", "efficient"], choices=list(REGULARIZERS))
+    add("--variants", nargs="+", default=[LOOP, "published", "efficient"], choices=names)
     add("--json", type=Path, help="write the numbers to this file, too")
-    add("--memory-of", help=argparse.SUPPRESS)
+    add("--first-step-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if LOOP not in options.variants:
         parser.error(f"--variants should have '{LOOP}', which the others are compared with")
     torch.set_num_threads(options.threads)
-    if options.memory_of:
-        print(json.dumps(peak_growth_of_process(options.memory_of, options)))
+    if options.first_step_of:
+        print(json.dumps(first_step(options.first_step_of, options)))
         return
-    results = measure(options)
-    print("| variant | s per step | time / loop | process time / loop | peak growth, MiB | memory / loop |")
-    print("|---|---|---|---|---|---|")
+    results = summary(measure_on_cpu(options) if options.device == "cpu" else measure_on_gpu(options))
+    print(
+        "| variant | s, wall | wall / loop | s, process | process / loop | peak growth, MiB | memory / loop |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, r in results.items():
         print(
-            f"| {name} | {r['wall']:.2f} | {r['wall_ratio']:.2f} | {r['process_ratio']:.2f} | {r['memory']:.0f} | "
-            f"{r['memory_ratio']:.2f} |"
+            f"| {name} | {r['wall']:.2f} | {r['wall_ratio']:.2f} | {r['process']:.2f} | {r['process_ratio']:.2f} | "
+            f"{r['memory']:.0f} | {r['memory_ratio']:.2f} |"
         )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

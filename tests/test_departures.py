@@ -28,6 +28,13 @@ def test_every_departure_names_a_test() -> None:
     assert all("test" in shown for _, shown in rows)
 
 
+def test_every_further_difference_names_a_test() -> None:
+    table = PAGE.read_text("utf-8").partition("## Further differences")[2]
+    rows = re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[1:]  # without the heading
+    assert len(rows) >= 10
+    assert [row for row in rows if "::test_" not in row.rpartition(" | ")[2]] == []
+
+
 @pytest.mark.parametrize(("path", "name"), named_tests())
 def test_a_named_test_exists(path: str, name: str) -> None:
     assert re.search(rf"(def|class) {name}\b", (ROOT / path).read_text("utf-8"))

@@ -11,6 +11,7 @@ from jtr_lightning.networks.segnet_blocks import (
     SegNetEncoder,
     SegNetHead,
     find_norm,
+    run_heads,
 )
 
 WIDTHS, DEPTHS = (4, 6, 8), (2, 1, 3)
@@ -34,6 +35,23 @@ def test_instance_norm_is_batch_norm_on_one_sample_at_a_time():
     nn.init.uniform_(ours.bias)
     one_by_one = [F.batch_norm(row[None], None, None, ours.weight, ours.bias, training=True) for row in x]
     torch.testing.assert_close(ours(x), torch.cat(one_by_one))
+
+
+def test_instance_norm_is_the_same_in_channels_last() -> None:
+    ours, torchs = InstanceNorm(4).double(), nn.InstanceNorm2d(4, affine=True).double()
+    nn.init.uniform_(ours.weight)
+    nn.init.uniform_(ours.bias)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 4, 5, 7, dtype=torch.float64, requires_grad=True)
+    found = ours(x.contiguous(memory_format=torch.channels_last))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected, direction = torchs(x), torch.randn_like(x)
+    torch.testing.assert_close(found, expected, check_stride=False)
+    gradients = [
+        torch.autograd.grad(values, [x, *norm.parameters()], direction)
+        for values, norm in ((found, ours), (expected, torchs))
+    ]
+    torch.testing.assert_close(*gradients, check_stride=False)
 
 
 def test_instance_norm_refuses_a_map_of_one_position():
@@ -183,6 +201,42 @@ def test_a_head_of_two_convolutions_is_computed_as_one_where_that_is_less(
     )
     for one, two in pairs:
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+def test_heads_run_together_are_the_heads_one_by_one() -> None:
+    heads = nn.ModuleDict(
+        {"a": SegNetHead(16, 3), "wide": SegNetHead(16, 40), "b": SegNetHead(16, 1)}
+    ).double()
+    assert [head.as_one for head in heads.values()] == [True, False, True]
+    for parameter in heads.parameters():
+        nn.init.normal_(parameter)
+    feature = torch.randn(2, 16, 5, 6, dtype=torch.float64, requires_grad=True)
+    inputs = [feature, *heads.parameters()]
+    with Convolutions() as counted:
+        found = run_heads(heads, feature)
+    assert counted.number == 1 + 2
+    expected = {name: head(feature) for name, head in heads.items()}
+    assert list(found) == list(expected)
+    directions = [torch.randn_like(values) for values in expected.values()]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        torch.autograd.grad(list(found.values()), inputs, directions),
+        torch.autograd.grad(list(expected.values()), inputs, directions),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+
+
+class Convolutions(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += function.overloadpacket.__name__ == "convolution"
+        return function(*args, **(kwargs or {}))
 
 
 def test_the_weights_of_a_head_are_joined_in_float32_under_autocast() -> None:

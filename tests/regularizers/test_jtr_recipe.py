@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.base import Network
+from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.photometric import Photometric
+from jtr_lightning.regularizers.views import ViewMaker
 from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 from tests.regularizers.helpers import (
     ONE_LABEL,
@@ -126,6 +131,32 @@ class TinyNetwork(Network):
 
     def forward(self, image: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         return {name: head(image) for name, head in self.heads.items()}, [image]
+
+
+class TestViews:
+    def test_views_0_and_1_share_a_pass_and_view_2_has_its_own_without_a_graph(self) -> None:
+        tasks = four_tasks()
+        module = PartialLabelModule(tasks, SegNet(widths=(4,), depths=(1,)), JTR(widths=(4,), depths=(1,)))
+        module.log = lambda *_, **__: None
+        passes = []
+        module.network.register_forward_pre_hook(
+            lambda _, images: passes.append((len(images[0]), torch.is_grad_enabled()))
+        )
+        module.training_step(random_batch(tasks, ONE_LABEL), 0)
+        assert passes == [(2 * B, True), (B, False)]
+        norms = [part for part in module.network.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert {int(norm.num_batches_tracked) for norm in norms} == {2}
+
+    def test_further_views_begin_with_the_colours_of_view_0(self) -> None:
+        """A loader that has made every image grey leaves nothing but grey to the views, changed or not."""
+        jtr = small_jtr(view_maker=ViewMaker(photometric=Photometric(strength=20)))
+        batch = random_batch(jtr.tasks, ONE_LABEL)
+        grey = replace(batch, image=batch.image.mean(1, keepdim=True).expand(-1, 3, -1, -1))
+        for view, coloured in zip(jtr.sample_views(grey), jtr.sample_views(batch), strict=True):
+            image = view.batch.image
+            torch.testing.assert_close(image, image[:, :1].expand_as(image))
+            assert not torch.equal(image, grey.image)  # its own changes on top
+            assert value((coloured.batch.image - coloured.batch.image[:, :1]).abs().max()) > 0.1
 
 
 class TestDraws:

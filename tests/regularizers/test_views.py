@@ -172,6 +172,9 @@ def test_blanks_stay_blank_and_no_value_is_mixed(seed: int) -> None:
         assert torch.equal(hidden.nan_to_num(nan=-7), task.blank(*SIZE).expand_as(hidden).nan_to_num(nan=-7))
         moved = geometry.move(task.valid(before))
         assert torch.equal(task.valid(after), moved)
+    # A flip negates a normal's first component.
+    normals = [b.labels["normals"].abs().movedim(1, -1).reshape(-1, 3).tolist() for b in (batch, view)]
+    assert {tuple(n) for n in normals[1]} <= {tuple(n) for n in normals[0]}
     edges_before = set(batch.labels["edges"].nan_to_num(nan=-7).flatten().tolist())
     assert set(view.labels["edges"].nan_to_num(nan=-7).flatten().tolist()) <= edges_before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from jtr_lightning.networks.segnet_blocks import (
     SegNetHead,
     check_stages,
     find_norm,
+    run_heads,
 )
 from jtr_lightning.tasks import Task
 
@@ -79,7 +81,8 @@ class SegNet(Network):
         raw: dict[str, Tensor] = {}
         if self.decoder is not None:
             shared = self.decoder(latent, pools)
-            raw = {name: crop(head(shared), height, width) for name, head in self.dense_heads.items()}
+            heads = cast(Mapping[str, SegNetHead], self.dense_heads)
+            raw = {n: crop(values, height, width) for n, values in run_heads(heads, shared).items()}
         if self.image_heads:
             pooled = latent.mean((2, 3))
             raw |= {name: head(pooled) for name, head in self.image_heads.items()}
