@@ -141,7 +141,7 @@ def test_with_many_tasks_what_is_over_all_of_them_is_a_table_of_its_own() -> Non
     assert f"| method | {' | '.join(f't{i} rmse ↓' for i in range(5))} |\n" in text
     assert "| method | delta vs supervised MTL [%] ↑ | gap closed [%] ↑ | seeds |\n" in text
     assert f"| jtr {'| 0.550 ± 0.071 ' * 5}|\n" in text
-    assert "| method - jtr | delta vs supervised MTL ↑ | pairs |\n" in text
+    assert "| method - jtr | delta vs supervised MTL [%] ↑ | pairs |\n" in text
     assert max(line.count("|") for line in text.splitlines()) == 8  # the gap's table: tasks and mean
 
 

@@ -122,6 +122,7 @@ def _task(task: Task) -> dict[str, Any]:
         "headline": task.headline,
         "higher_is_better": task.higher_is_better,
         "unit": task.unit,
+        "metrics": {name: facts._asdict() for name, facts in task.metric_facts().items()},
         "classes": list(getattr(task, "class_names", [])),
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jtr_lightning.described import Described
 from jtr_lightning.errors import DataError
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks.rendering import Legend
 
 if TYPE_CHECKING:
@@ -121,6 +122,13 @@ class Task(Described, ABC):
 
         Must have the metric named by ``headline``.
         """
+
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        """Unit and better direction of the metrics, by name.
+
+        The default knows the headline metric alone; tables then show the others without unit and arrow.
+        """
+        return {self.headline: MetricFacts(self.unit, self.higher_is_better)}
 
     @abstractmethod
     def render(self, target: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import at_least_float32, masked_mean
 from jtr_lightning.tasks.dense import DenseTask, unit_length
@@ -84,6 +85,14 @@ class Depth(DenseTask):
         from jtr_lightning.metrics import DepthErrors
 
         return MetricCollection([DepthErrors(self.valid)])
+
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        return {
+            **super().metric_facts(),
+            "rel_err": MetricFacts(),
+            "rmse": MetricFacts(self.unit),
+            "delta1": MetricFacts(higher_is_better=True),
+        }
 
     def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:
         factor = zoom.to(values.dtype).view(-1, 1, 1, 1)
@@ -169,6 +178,12 @@ class Normals(DenseTask):
         from jtr_lightning.metrics import AngularErrors
 
         return MetricCollection([AngularErrors(self.valid)])
+
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        from jtr_lightning.metrics import AngularErrors
+
+        shares = dict.fromkeys(AngularErrors.thresholds, MetricFacts(higher_is_better=True))
+        return {**super().metric_facts(), "median_angle": MetricFacts(self.unit), **shares}
 
     def mirrored(self, values: Tensor) -> Tensor:
         return torch.cat([-values[:, :1], values[:, 1:]], 1)
