@@ -53,7 +53,7 @@ def test_the_document_has_every_table_the_command_and_the_notes() -> None:
     for part in (RESULTS_TABLE, COST_TABLE, GAP_TABLE, PAIRED_ROWS, "9 of 12 runs"):
         assert part in text
     assert "* Command: `jtr compare a.yaml --seeds 0 1`\n" in text
-    assert "* Commit: abc\n* Device: x86_64 CPU (1 threads)" in text
+    assert "* Commit: abc\n* Device: x86_64 CPU (1 thread)" in text
     assert "| supervised | 1 ± 0 | 0.60 ± 0.14 |" in text.partition("## fulllabels")[2]
     assert "![Methods](results.png)" in text
 

@@ -82,7 +82,9 @@ _RUNS = (
 def _overview(results: Results, command: str, chosen: Chosen | None) -> str:
     done, planned = len(results.by_name), len(results.runs)
     commits = results.commits
-    devices = sorted({f"{r.device} ({r.threads} threads)" for r in results.by_name.values()})
+    devices = sorted(
+        {f"{r.device} ({r.threads} thread{'' if r.threads == 1 else 's'})" for r in results.by_name.values()}
+    )
     told = ", ".join(short(commit) for commit in commits)
     lines = [
         f"{done} of {planned} runs are finished.",
