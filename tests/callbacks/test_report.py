@@ -217,6 +217,20 @@ def test_curves_have_a_panel_for_what_was_logged(tmp_path: Path) -> None:
     assert "supervised MTL" in words
 
 
+def test_terms_and_diagnostics_of_a_regularizer_are_drawn() -> None:
+    logged = ["train/loss", "train/jtr/distance", "train/depth/loss", "val/jtr/separation/depth", "val/delta"]
+    rows = [{"step": 1.0, "epoch": 0.0, **dict.fromkeys([*logged, "val/depth/rmse"], 2.0)}]
+    found = {
+        panel.title: list(panel.lines) for panel in panels_of(rows, FACTS["tasks"], {}, "supervised MTL")
+    }
+    assert found == {
+        "Training loss and its parts": ["loss", "jtr/distance"],
+        "Training loss of each task": ["depth"],
+        "Delta against supervised MTL [%], higher is better": ["val/delta"],
+        "What the regularizer tells of itself": ["jtr/separation/depth"],
+    }
+
+
 def test_long_curves_are_averaged() -> None:
     rows = [{"step": float(i), "train/loss": float(i % 2)} for i in range(3000)]
     (panel,) = panels_of(rows, {}, {})

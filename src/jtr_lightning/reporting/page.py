@@ -258,7 +258,9 @@ def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
         }
         for name, task in tasks.items()
     }
-    panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks)
+    # The delta that is logged is that of the module's own baseline.
+    names = [baseline["name"] for baseline in facts["baselines"] if baseline.get("role") == "supervised"]
+    panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks, *names[:1])
     if not panels:
         return "", "Nothing was logged yet."
     try:
