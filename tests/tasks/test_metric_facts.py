@@ -50,6 +50,7 @@ def test_only_what_has_the_unit_of_the_labels_is_shown_with_it() -> None:
     assert units["normals"] == {
         "mean_angle": "deg", "median_angle": "deg", "within_11_25": "", "within_22_5": "", "within_30": "",
     }  # fmt: skip
+    assert KINDS["normals"].unit == "", "the vectors themselves have none"
     assert units["dense regression"] == {"l1": "mm", "rmse": "mm"}
 
 

@@ -53,7 +53,7 @@ class Task(Described, ABC):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """Unit of the values, for axes and tables; empty for none."""
+        """Unit of the values; empty for none."""
 
     @abstractmethod
     def target_shape(self, height: int, width: int) -> tuple[int, ...]:
@@ -124,9 +124,9 @@ class Task(Described, ABC):
         """
 
     def metric_facts(self) -> dict[str, MetricFacts]:
-        """Unit and better direction of the metrics, by name.
+        """Unit and better direction of the metrics by name, of the headline metric in any case.
 
-        The default knows the headline metric alone; tables then show the others without unit and arrow.
+        The default knows that one alone, in the unit of the values; tables show others without unit and arrow.
         """
         return {self.headline: MetricFacts(self.unit, self.higher_is_better)}
 

@@ -152,7 +152,7 @@ class Normals(DenseTask):
 
     @property
     def unit(self) -> str:
-        return "deg"
+        return ""  # of the vectors; angles between them have one
 
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite().all(1, keepdim=True) & (target != 0).any(1, keepdim=True)
@@ -182,8 +182,8 @@ class Normals(DenseTask):
     def metric_facts(self) -> dict[str, MetricFacts]:
         from jtr_lightning.metrics import AngularErrors
 
-        shares = dict.fromkeys(AngularErrors.thresholds, MetricFacts(higher_is_better=True))
-        return {**super().metric_facts(), "median_angle": MetricFacts(self.unit), **shares}
+        angles = dict.fromkeys((self.headline, "median_angle"), MetricFacts("deg"))
+        return {**angles, **dict.fromkeys(AngularErrors.thresholds, MetricFacts(higher_is_better=True))}
 
     def mirrored(self, values: Tensor) -> Tensor:
         return torch.cat([-values[:, :1], values[:, 1:]], 1)
@@ -204,7 +204,7 @@ class Normals(DenseTask):
         return angles(prediction, torch.where(self.valid(target), target, 1.0))
 
     def error_legend(self) -> rendering.Legend:
-        return rendering.Legend(scale=(0.0, 60.0), unit=self.unit)
+        return rendering.Legend(scale=(0.0, 60.0), unit="deg")
 
     @property
     def joint_channels(self) -> int:
