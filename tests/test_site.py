@@ -108,3 +108,4 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     asked = re.findall(r"^(jtr .*help.*)$", source, re.MULTILINE)
     page = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert page.count("usage: jtr") == len(asked) > 10
+    assert "--print_config[=flags]" in page

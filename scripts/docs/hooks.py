@@ -56,6 +56,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join(parts)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Does what a terminal does at a backspace, of which jsonargparse has one in its help."""
+    del page, config, files
+    return re.sub(".\b", "", html)
+
+
 def _on_site(target: str, here: str, outside: bool, files: Files) -> str:
     """A link as it is on the site; left as it is, for mkdocs to warn of, where it leads to no file there."""
     folder = posixpath.dirname(here if outside else f"docs/{here}")
