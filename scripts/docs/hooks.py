@@ -59,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Does what a terminal does at a backspace, of which jsonargparse has one in its help."""
     del page, config, files
-    return re.sub(".\b", "", html)
+    return re.sub(r".\x08", "", html)
 
 
 def _on_site(target: str, here: str, outside: bool, files: Files) -> str:
