@@ -52,9 +52,7 @@ type-check: $(INSTALLED) ## check the types of src
 	@$(IN_VENV) -m mypy
 
 notebooks: $(INSTALLED) ## run every notebook
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
-		OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --nbmake notebooks $(ARGS); \
-	else echo "there are no notebooks yet"; fi
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --nbmake notebooks $(ARGS)
 
 # The theme announces its successor at every build.
 docs docs-serve: export NO_MKDOCS_2_WARNING := 1
@@ -69,9 +67,7 @@ docs-serve: $(INSTALLED) ## show the documentation in a browser, built again whe
 	@$(IN_VENV) -m mkdocs serve $(ARGS)
 
 bench: $(INSTALLED) ## run every short benchmark (benchmarks/bench_*.py)
-	@for file in benchmarks/bench_*.py; do \
-		if [ -e "$$file" ]; then echo "== $$file"; $(IN_VENV) "$$file" || exit 1; \
-		else echo "there are no benchmarks yet"; fi; done
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(IN_VENV) "$$file" || exit 1; done
 
 clean: ## remove .venv, .venv-lowest, site and every cache; runs and datasets stay
 	rm -rf $(VENV) $(LOWEST) build dist site src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov

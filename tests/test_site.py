@@ -66,6 +66,19 @@ def vars_of_package() -> list[type]:
     return [value for value in values if inspect.isclass(value)]
 
 
+def test_the_classes_that_pages_name_are_in_the_code() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    words = set(re.findall(r"\w+", code))
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(r"`([A-Z][a-z]+[A-Z]\w*)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 50
+    assert sorted((page, name) for page, name in named if name not in words) == []
+
+
 def test_the_picture_of_partial_labels_can_be_drawn_again(tmp_path: Path) -> None:
     partial_labels(tmp_path)
     with (
@@ -91,4 +104,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
         r"<(?:script|img|iframe)[^>]* src=\"?https?:|<link[^>]*stylesheet[^>]* href=\"?https?:"
     )
     assert [page.name for page in pages if loads.search(page.read_text(encoding="utf-8"))] == []
-    assert "--model.network" in (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    source = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+    asked = re.findall(r"^(jtr .*help.*)$", source, re.MULTILINE)
+    page = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert page.count("usage: jtr") == len(asked) > 10
+    assert "--print_config[=flags]" in page

@@ -25,6 +25,7 @@ OUTSIDE = (
 )
 """What is on the site beside docs/, as patterns below the repository."""
 
+_TO_SEE = "Its pictures and numbers are not kept; run it to see them."
 _CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|[#/])[^)\s#]+")
 
@@ -37,7 +38,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, path, abs_src_path=str(file)))
             if file.suffix == ".ipynb":
                 text, _ = MarkdownExporter().from_filename(str(file))
-                text += f"\n\n[This page as a notebook]({file.name}){{ .md-button }}\n"
+                title, _, rest = text.lstrip().partition("\n")
+                text = f"{title}\n\n[Notebook]({file.name}){{ .md-button }} {_TO_SEE}\n{rest}"
                 files.append(File.generated(config, _page_of(path), content=text))
     return files
 
@@ -52,6 +54,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         _LINK.sub(lambda link: _on_site(link[0], here, outside, files), text) for text in parts[::2]
     ]
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Does what a terminal does at a backspace, of which jsonargparse has one in its help."""
+    del page, config, files
+    return re.sub(r".\x08", "", html)
 
 
 def _on_site(target: str, here: str, outside: bool, files: Files) -> str:

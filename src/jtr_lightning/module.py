@@ -320,8 +320,9 @@ class PartialLabelModule(Described, L.LightningModule):
         results = evaluation.compute()
         evaluation.reset()
         summary = evaluation.summarize(results, stage, self.baseline)
+        shown = {*summary, *(f"{name}/{task.headline}" for name, task in self.tasks.items())}
         for name, value in {**results, **summary}.items():
-            self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in summary)
+            self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in shown)
 
     def _evaluation(self, stage: str) -> Evaluation:
         return cast(Evaluation, self.evaluations[stage])

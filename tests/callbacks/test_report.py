@@ -37,6 +37,7 @@ FACTS: dict[str, Any] = {
             "headline": "abs_err",
             "higher_is_better": False,
             "unit": "m",
+            "metrics": {"rmse": {"unit": "m", "higher_is_better": False}},
             "classes": [],
         },
         "seg": {
@@ -108,7 +109,7 @@ def test_results_of_both_stages_stand_beside_the_baseline(tmp_path: Path) -> Non
     assert "delta mean over tasks -35.0 %" in test
     assert "abs_err [m] ↓ 0.4 0.5 +20.0 %" in val
     assert "delta mean over tasks +22.5 %" in val  # (20 + 25) / 2
-    assert "rmse 0.9" in val
+    assert "rmse [m] ↓ 0.9" in val
 
 
 def test_both_deltas_are_named_after_their_baselines_and_a_missing_one_is_said(tmp_path: Path) -> None:
@@ -132,8 +133,8 @@ def test_the_table_for_loggers_has_the_same_numbers(tmp_path: Path) -> None:
     assert table is not None
     heads, rows = table
     assert heads == ["task", "metric", "headline", "this run", "better than supervised MTL by percent"]
-    assert rows[0] == ["depth", "abs_err", True, 0.4, pytest.approx(20)]
-    assert rows[1] == ["depth", "rmse", False, 0.9, None]
+    assert rows[0] == ["depth", "abs_err [m] ↓", True, 0.4, pytest.approx(20)]
+    assert rows[1] == ["depth", "rmse [m] ↓", False, 0.9, None]
     assert rows[-1] == ["all", "delta", True, None, pytest.approx(22.5)]
 
 
@@ -214,6 +215,20 @@ def test_curves_have_a_panel_for_what_was_logged(tmp_path: Path) -> None:
     words = Page(page(folder)).words
     assert "depth: abs_err [m], lower is better" in words
     assert "supervised MTL" in words
+
+
+def test_terms_and_diagnostics_of_a_regularizer_are_drawn() -> None:
+    logged = ["train/loss", "train/jtr/distance", "train/depth/loss", "val/jtr/separation/depth", "val/delta"]
+    rows = [{"step": 1.0, "epoch": 0.0, **dict.fromkeys([*logged, "val/depth/rmse"], 2.0)}]
+    found = {
+        panel.title: list(panel.lines) for panel in panels_of(rows, FACTS["tasks"], {}, "supervised MTL")
+    }
+    assert found == {
+        "Training loss and its parts": ["loss", "jtr/distance"],
+        "Training loss of each task": ["depth"],
+        "Delta against supervised MTL [%], higher is better": ["val/delta"],
+        "What the regularizer tells of itself": ["jtr/separation/depth"],
+    }
 
 
 def test_long_curves_are_averaged() -> None:

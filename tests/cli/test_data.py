@@ -150,6 +150,17 @@ class TestCheck:
             assert picture.width == 8 + 4 * 208
             assert picture.height > 26 + (4 + 2) * (150 + 26)  # rows of training and validation, and legends
 
+    def test_the_picture_goes_beside_the_runs_unless_told_otherwise(
+        self, nyu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        options = ["data", "check", str(nyu), "--dataset", "nyuv2", "--splits", "val", "--workers", "0"]
+        assert main(options) == 0
+        assert "Contact sheet: runs/check/nyu.png\n" in capsys.readouterr().out
+        assert (tmp_path / "runs" / "check" / "nyu.png").is_file()
+        assert main([*options, "--sheet", ""]) == 0
+        assert "Contact sheet" not in capsys.readouterr().out
+
     def test_values_are_printed_for_the_coding(self, nyu: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert check(nyu, "--dataset", "nyuv2", "--splits", "train") == 0
         depth = np.concatenate([np.load(p).ravel() for p in (nyu / "train/depth").iterdir()])

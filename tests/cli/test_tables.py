@@ -28,8 +28,8 @@ def rows(metrics: dict[str, float], baseline: Baseline | None = None) -> list[li
 def test_headlines_come_first_with_unit_and_direction() -> None:
     found = rows(METRICS)
     assert found[1] == ["task", "metric", "this run"]
-    assert found[3:5] == [["segmentation", "miou ↑", "0.5"], ["", "pixel_accuracy", "0.9"]]
-    assert ["depth", "abs_err in m ↓", "0.25"] in found
+    assert found[3:5] == [["segmentation", "miou ↑", "0.5"], ["", "pixel_accuracy ↑", "0.9"]]
+    assert ["depth", "abs_err [m] ↓", "0.25"] in found
 
 
 def test_changes_are_positive_where_the_run_is_better() -> None:
@@ -37,7 +37,7 @@ def test_changes_are_positive_where_the_run_is_better() -> None:
     found = rows({**METRICS, "test/delta": 0.0}, against)
     assert found[1] == ["task", "metric", "this run", "supervised [1]", "better by"]
     assert ["segmentation", "miou ↑", "0.5", "0.4", "+25.0 %"] in found
-    assert ["depth", "abs_err in m ↓", "0.25", "0.2", "-25.0 %"] in found
+    assert ["depth", "abs_err [m] ↓", "0.25", "0.2", "-25.0 %"] in found
     assert ["delta", "mean over tasks", "", "", "+0.0 %"] in found
 
 

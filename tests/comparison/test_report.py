@@ -53,7 +53,7 @@ def test_the_document_has_every_table_the_command_and_the_notes() -> None:
     for part in (RESULTS_TABLE, COST_TABLE, GAP_TABLE, PAIRED_ROWS, "9 of 12 runs"):
         assert part in text
     assert "* Command: `jtr compare a.yaml --seeds 0 1`\n" in text
-    assert "* Commit: abc\n* Device: x86_64 CPU (1 threads)" in text
+    assert "* Commit: abc\n* Device: x86_64 CPU (1 thread)" in text
     assert "| supervised | 1 ± 0 | 0.60 ± 0.14 |" in text.partition("## fulllabels")[2]
     assert "![Methods](results.png)" in text
 
@@ -141,7 +141,7 @@ def test_with_many_tasks_what_is_over_all_of_them_is_a_table_of_its_own() -> Non
     assert f"| method | {' | '.join(f't{i} rmse ↓' for i in range(5))} |\n" in text
     assert "| method | delta vs supervised MTL [%] ↑ | gap closed [%] ↑ | seeds |\n" in text
     assert f"| jtr {'| 0.550 ± 0.071 ' * 5}|\n" in text
-    assert "| method - jtr | delta vs supervised MTL ↑ | pairs |\n" in text
+    assert "| method - jtr | delta vs supervised MTL [%] ↑ | pairs |\n" in text
     assert max(line.count("|") for line in text.splitlines()) == 8  # the gap's table: tasks and mean
 
 

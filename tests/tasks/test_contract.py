@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import (
     Classification,
     DenseRegression,
@@ -152,6 +153,10 @@ BREACHES: dict[str, dict[str, Any]] = {
         "loss": lambda self, prediction, target: (prediction - target).square().flatten(1).mean(1),
     },
     "test_the_headline_is_one_of_the_metrics": {"headline": "another"},
+    "test_the_facts_of_metrics_are_of_metrics_that_there_are": {
+        "higher_is_better": True,
+        "metric_facts": lambda self: {"error": MetricFacts("%")},
+    },
     "test_mirroring_twice_changes_nothing": {"mirrored": lambda self, values: values.flip(-1) * 2},
     "test_a_zoom_can_be_undone_and_none_changes_nothing": {"zoomed": lambda self, values, zoom: values * 1.1},
     "test_codes_are_in_the_unit_interval": {"encode_target": lambda self, target: target},

@@ -30,7 +30,8 @@ class LossBar(RichProgressBar):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Reads the loss if it is due, and draws."""
-        due = (batch_idx + 1) % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+        # Of all steps, not of the epoch's: there may be fewer in an epoch.
+        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
         if due and self.is_enabled and isinstance(pl_module, PartialLabelModule):
             losses = pl_module.step_losses
             self._loss = None if losses is None else float(losses.total)

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from jsonargparse import ArgumentParser
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
 from jtr_lightning.cli.console import console
-from jtr_lightning.cli.data_options import USAGE, parse_with_dataset, usable_cores
+from jtr_lightning.cli.data_options import parse_with_dataset, parser_of, usable_cores
 from jtr_lightning.cli.main import EXIT_USER_ERROR
 from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.checking import SplitFacts, check
@@ -23,6 +22,8 @@ from jtr_lightning.data.doubts import LabelFacts, class_names
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
+SHEETS = Path("runs") / "check"
+"""Where contact sheets go by default: beside the runs, since the dataset's folder may be read-only."""
 _LISTED = 30  # problems or notes of one split that are printed
 _COMBINATIONS = 16
 _BAR = 30
@@ -40,11 +41,7 @@ def run(arguments: list[str]) -> int | None:
     Raises:
         UserError: An argument does not fit.
     """
-    parser = ArgumentParser(
-        prog="jtr data check",
-        description="Reads every image and label, and says what is there and what is wrong. " + USAGE,
-        exit_on_error=False,
-    )
+    parser = parser_of("check", "Reads every image and label, and says what is there and what is wrong.")
     splits = get_args(Split)
     parser.add_argument("--splits", nargs="+", default=list(splits), help=f"Which of {', '.join(splits)}.")
     parser.add_argument(
@@ -55,7 +52,11 @@ def run(arguments: list[str]) -> int | None:
     )
     parser.add_argument("--workers", type=int, default=usable_cores(), help="Processes that read.")
     parser.add_argument(
-        "--sheet", default="contact_sheet.png", help="Where the picture of some samples goes; '' for none."
+        "--sheet",
+        type=str | None,
+        default=None,
+        help="Where the picture of some samples goes; by default runs/check/<name of the dataset's folder>.png; '' for "
+        "none.",
     )
     parser.add_argument("--rows", type=int, default=4, help="Samples of each split in that picture.")
     given, data = parse_with_dataset(parser, arguments)
@@ -69,8 +70,11 @@ def run(arguments: list[str]) -> int | None:
     out = console()
     for split, facts in report.items():
         _print_split(out, split, facts, data.tasks)
-    if given.sheet:
-        _write_sheet(out, Path(given.sheet), report, data, given.rows)
+    if given.sheet != "":
+        sheet = (
+            SHEETS / f"{data.root.resolve().name or 'data'}.png" if given.sheet is None else Path(given.sheet)
+        )
+        _write_sheet(out, sheet, report, data, given.rows)
     wrong = sum(len(facts.problems) for facts in report.values())
     out.print(f"{wrong} problem{'' if wrong == 1 else 's'} found." if wrong else "Nothing is wrong.")
     return EXIT_USER_ERROR if wrong else None

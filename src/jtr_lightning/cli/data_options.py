@@ -73,11 +73,23 @@ def names_a_dataset(arguments: Sequence[str]) -> bool:
     )
 
 
+def parser_of(action: str, does: str, otherwise: str = "") -> ArgumentParser:
+    """The parser of an action that is done to a dataset, without options.
+
+    Args:
+        action: The action's name.
+        does: What it does, in a sentence.
+        otherwise: What may be given in place of a dataset.
+    """
+    text = " ".join(filter(None, (does, USAGE, otherwise)))
+    return ArgumentParser(prog=f"jtr data {action}", description=text, exit_on_error=False)
+
+
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """Parses arguments; a mistake becomes one sentence.
 
     Args:
-        parser: Made with ``exit_on_error=False``.
+        parser: From ``parser_of``.
         arguments: What follows the action's name.
 
     Returns:
@@ -98,7 +110,7 @@ def parse_with_dataset(
     """Parses arguments that name a dataset.
 
     Args:
-        parser: Parser of the other options, made with ``exit_on_error=False``.
+        parser: Parser of the other options, from ``parser_of``.
         arguments: What follows the action's name.
 
     Returns:

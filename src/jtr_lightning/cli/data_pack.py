@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from jtr_lightning.cli.console import console
-from jtr_lightning.cli.data_options import USAGE, parse_with_dataset, usable_cores
+from jtr_lightning.cli.data_options import parse_with_dataset, parser_of, usable_cores
 from jtr_lightning.data.packing import pack
 from jtr_lightning.errors import ConfigError
 
@@ -24,13 +22,10 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument does not fit, or the dataset cannot be read or written.
     """
-    parser = ArgumentParser(
-        prog="jtr data pack",
-        description=(
-            "Reads every image and label once, at the size of --data.size, and writes them as arrays that "
-            f"PackedDataModule reads faster. {USAGE}"
-        ),
-        exit_on_error=False,
+    parser = parser_of(
+        "pack",
+        "Reads every image and label once, at the size of --data.size, and writes them as arrays that PackedDataModule "
+        "reads faster.",
     )
     parser.add_argument("--out", required=True, help="The folder to make; must be new or empty.")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="Processes that read and write.")

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jtr_lightning.cli.console import console
-from jtr_lightning.cli.data_options import USAGE, names_a_dataset, parse, parse_with_dataset
+from jtr_lightning.cli.data_options import names_a_dataset, parse, parse_with_dataset, parser_of
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.scenarios import BoolArray, SampleTable, Scenario
 from jtr_lightning.splits import write_split
@@ -28,13 +28,11 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument does not fit, or the file cannot be written.
     """
-    parser = ArgumentParser(
-        prog="jtr data split",
-        description=(
-            "Draws from a scenario which training sample may use which label; training takes the file as "
-            f"`scenario: SplitFile`. {USAGE} Or, for samples numbered from 0: --num N --tasks NAME NAME ..."
-        ),
-        exit_on_error=False,
+    parser = parser_of(
+        "split",
+        "Draws from a scenario which training sample may use which label; training takes the file as `scenario: "
+        "SplitFile`.",
+        "Or, for samples numbered from 0: --num N --tasks NAME NAME ...",
     )
     parser.add_argument("--out", required=True, help="The CSV file to write; must not exist.")
     asks_for_help = any(argument in ("-h", "--help") for argument in arguments)

@@ -44,10 +44,11 @@ def metrics_table(
         if not values:
             table.add_row(escape(name), Text("no label", style="dim"), end_section=True)
             continue
+        facts = task.metric_facts()
         for i, key in enumerate(sorted(values, key=lambda k: k != task.headline)):
             cells: list[str | Text] = [
                 name if i == 0 else "",
-                _metric_name(key, task, headline=i == 0),
+                escape(facts[key].head(key) if key in facts else key),
                 _number(values[key]),
             ]
             if against is not None and i == 0:
@@ -61,13 +62,6 @@ def metrics_table(
 
 def _of_task(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
-
-
-def _metric_name(key: str, task: Task, headline: bool) -> str:
-    if not headline:
-        return key
-    unit = f" in {task.unit}" if task.unit else ""
-    return f"{key}{unit} {'↑' if task.higher_is_better else '↓'}"
 
 
 def _number(value: float) -> str:

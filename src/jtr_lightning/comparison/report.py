@@ -11,6 +11,7 @@ from jtr_lightning.comparison.markdown import cell, interval, table
 from jtr_lightning.comparison.plan import FULL, Labels
 from jtr_lightning.comparison.results import Results, config_file
 from jtr_lightning.comparison.statistics import delta, gap_closed, paired_difference
+from jtr_lightning.metric_facts import MetricFacts
 
 if TYPE_CHECKING:
     from jtr_lightning.comparison.search import Chosen
@@ -81,7 +82,9 @@ _RUNS = (
 def _overview(results: Results, command: str, chosen: Chosen | None) -> str:
     done, planned = len(results.by_name), len(results.runs)
     commits = results.commits
-    devices = sorted({f"{r.device} ({r.threads} threads)" for r in results.by_name.values()})
+    devices = sorted(
+        {f"{r.device} ({r.threads} thread{'' if r.threads == 1 else 's'})" for r in results.by_name.values()}
+    )
     told = ", ".join(short(commit) for commit in commits)
     lines = [
         f"{done} of {planned} runs are finished.",
@@ -202,7 +205,7 @@ def paired_table(results: Results, labels: Labels) -> str:
         number = max((pair.number for pair in pairs if pair is not None), default=0)
         totals.append([*total, str(number) if number else ""])
     heads = [f"method - {reference}", *(_task_head(name, results) for name in results.tasks)]
-    total_heads = [*["delta vs supervised MTL ↑"] * (base is not None), "pairs"]
+    total_heads = [*["delta vs supervised MTL [%] ↑"] * (base is not None), "pairs"]
     return _split(heads, total_heads, rows, totals) if rows else ""
 
 
@@ -287,7 +290,7 @@ def _methods_with(results: Results, labels: Labels) -> list[str]:
 
 def task_head(name: str, headline: str, unit: str, higher_is_better: bool) -> str:
     """A task's metric for people, e.g. ``depth abs_err [m] ↓``."""
-    return f"{name} {headline}{f' [{unit}]' if unit else ''} {'↑' if higher_is_better else '↓'}"
+    return f"{name} {MetricFacts(unit, higher_is_better).head(headline)}"
 
 
 def _task_head(name: str, results: Results) -> str:

@@ -37,7 +37,9 @@ def search_report(results: Results, command: str, failed: Collection[Run] = ()) 
 
 def _overview(results: Results, command: str, trials: int) -> str:
     seeds = ", ".join(map(str, dict.fromkeys(run.seed for run in results.runs)))
-    devices = sorted({f"{r.device} ({r.threads} threads)" for r in results.by_name.values()})
+    devices = sorted(
+        {f"{r.device} ({r.threads} thread{'' if r.threads == 1 else 's'})" for r in results.by_name.values()}
+    )
     return "\n".join(
         [
             f"{len(results.by_name)} of {len(results.runs)} runs are finished; `search.csv` has each.",

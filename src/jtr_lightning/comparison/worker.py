@@ -86,7 +86,7 @@ def _train(folder: Path, with_test: bool) -> None:
     result = Result(
         metrics=metrics,
         tasks={
-            name: TaskFacts(task.headline, task.higher_is_better, task.unit)
+            name: TaskFacts(task.headline, task.higher_is_better, task.metric_facts()[task.headline].unit)
             for name, task in model.tasks.items()
         },
         best_epoch=epoch,

@@ -72,6 +72,7 @@ def panels_of(
     rows: Sequence[Mapping[str, float]],
     tasks: Mapping[str, Mapping[str, Any]],
     marks: Mapping[str, Mapping[str, float]],
+    baseline: str = "",
 ) -> list[Panel]:
     """What there is to draw.
 
@@ -79,14 +80,18 @@ def panels_of(
         rows: What ``read_log`` gives.
         tasks: Task name to its facts.
         marks: Task name to baselines' names and values.
+        baseline: Name of the baseline of the delta.
 
     Returns:
-        The training loss and its parts, each task's headline metric, the tasks' training losses, score and delta;
-        those that have values.
+        The training loss and its parts, each task's headline metric, the tasks' training losses, score, delta, and
+        what a regularizer tells with every validation; those that have values.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    parts = [key for key in keys if key.startswith("train/") and key.count("/") == 1]
     losses = [f"train/{name}/loss" for name in tasks]
+    parts = [key for key in keys if key.startswith("train/") and key not in losses]
+    told = [
+        key for key in keys if key.startswith("val/") and key.split("/")[1] not in {*tasks, "score", "delta"}
+    ]
     panels = [
         Panel("Training loss and its parts", "step", _lines(rows, "step", parts, "train/")),
         Panel(
@@ -106,7 +111,11 @@ def panels_of(
     panels.append(
         Panel("Score of all tasks, higher is better", "epoch", _lines(rows, "epoch", ["val/score"]))
     )
-    panels.append(Panel("Delta in percent", "epoch", _lines(rows, "epoch", ["val/delta"])))
+    against = f" against {baseline}" if baseline else ""
+    title = f"Delta{against} [%], higher is better"
+    panels.append(Panel(title, "epoch", _lines(rows, "epoch", ["val/delta"])))
+    title = "What the regularizer tells of itself"
+    panels.append(Panel(title, "epoch", _lines(rows, "epoch", told, "val/"), logarithmic=True))
     return [panel for panel in panels if panel.lines]
 
 

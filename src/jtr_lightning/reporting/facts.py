@@ -116,12 +116,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _task(task: Task) -> dict[str, Any]:
+    metrics = {name: facts._asdict() for name, facts in task.metric_facts().items()}
     return {
         "kind": type(task).__name__,
         "channels": task.channels,
         "headline": task.headline,
         "higher_is_better": task.higher_is_better,
-        "unit": task.unit,
+        "unit": metrics[task.headline]["unit"],
+        "metrics": metrics,
         "classes": list(getattr(task, "class_names", [])),
     }
 

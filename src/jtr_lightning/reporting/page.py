@@ -20,6 +20,7 @@ from jtr_lightning.callbacks.panel_logger import FOLDER
 from jtr_lightning.callbacks.run_folder import CONFIG, read_metrics
 from jtr_lightning.comparison.statistics import delta
 from jtr_lightning.disk import write_text
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.reporting.curves import draw, panels_of, read_log
 from jtr_lightning.reporting.facts import read_facts
 
@@ -37,15 +38,13 @@ class MetricRow:
 
     Attributes:
         task: Task name.
-        name: Metric name.
-        metric: The same with its unit and an arrow to the better side, where these are known.
+        metric: Name of the metric, with its unit and an arrow to the better side, where these are known.
         value: This run's.
         headline: Whether the metric stands for the task.
         against: For each baseline its value and how much better this run is in percent; None where not known.
     """
 
     task: str
-    name: str
     metric: str
     value: float
     headline: bool
@@ -179,7 +178,7 @@ def results_table(stage: str, folder: Path) -> tuple[list[str], list[list[Any]]]
     heads = ["task", "metric", "headline", "this run"]
     heads += [f"better than {name} by percent" for name in found.baselines]
     rows: list[list[Any]] = [
-        [row.task, row.name, row.headline, row.value, *(better for _, better in row.against)]
+        [row.task, row.metric, row.headline, row.value, *(better for _, better in row.against)]
         for row in found.rows
     ]
     if found.baselines:
@@ -196,15 +195,15 @@ def _rows(
 ) -> list[MetricRow]:
     prefix = f"{stage}/{name}/"
     found = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+    known = {key: MetricFacts(**facts) for key, facts in task.get("metrics", {}).items()}
+    known[task["headline"]] = MetricFacts(task["unit"], task["higher_is_better"])
     rows = []
     for key in sorted(found, key=lambda k: k != task["headline"]):
         headline = key == task["headline"]
-        unit = f" [{task['unit']}]" if task["unit"] else ""
         rows.append(
             MetricRow(
                 task=name,
-                name=key,
-                metric=f"{key}{unit} {'↑' if task['higher_is_better'] else '↓'}" if headline else key,
+                metric=known[key].head(key) if key in known else key,
                 value=found[key],
                 headline=headline,
                 against=[_compared(found[key], values[name], task, headline) for values in against],
@@ -259,7 +258,9 @@ def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
         }
         for name, task in tasks.items()
     }
-    panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks)
+    # The delta that is logged is that of the module's own baseline.
+    names = [baseline["name"] for baseline in facts["baselines"] if baseline.get("role") == "supervised"]
+    panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks, *names[:1])
     if not panels:
         return "", "Nothing was logged yet."
     try:

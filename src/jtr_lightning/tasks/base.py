@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jtr_lightning.described import Described
 from jtr_lightning.errors import DataError
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks.rendering import Legend
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Task(Described, ABC):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """Unit of the values, for axes and tables; empty for none."""
+        """Unit of the values; empty for none."""
 
     @abstractmethod
     def target_shape(self, height: int, width: int) -> tuple[int, ...]:
@@ -121,6 +122,13 @@ class Task(Described, ABC):
 
         Must have the metric named by ``headline``.
         """
+
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        """Unit and better direction of the metrics by name, of the headline metric in any case.
+
+        The default knows that one alone, in the unit of the values; tables show others without unit and arrow.
+        """
+        return {self.headline: MetricFacts(self.unit, self.higher_is_better)}
 
     @abstractmethod
     def render(self, target: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, masked_mean
 
@@ -182,6 +183,9 @@ class Segmentation(DenseTask):
 
         return MetricCollection([SegmentationScores(self.channels)])
 
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        return {**super().metric_facts(), "pixel_accuracy": MetricFacts(higher_is_better=True)}
+
     def render(self, target: Tensor) -> Tensor:
         colours = torch.tensor([*self.palette, rendering.INVALID], dtype=torch.uint8, device=target.device)
         return colours[target].movedim(-1, 1)
@@ -305,6 +309,9 @@ class DenseRegression(DenseTask):
         from jtr_lightning.metrics import DenseErrors
 
         return MetricCollection([DenseErrors(self.valid)])
+
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        return {**super().metric_facts(), "rmse": MetricFacts(self.unit)}
 
     def mirrored(self, values: Tensor) -> Tensor:
         if not self.signed_channels:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import at_least_float32, masked_mean
 from jtr_lightning.tasks.dense import DenseTask, unit_length
@@ -85,6 +86,14 @@ class Depth(DenseTask):
 
         return MetricCollection([DepthErrors(self.valid)])
 
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        return {
+            **super().metric_facts(),
+            "rel_err": MetricFacts(),
+            "rmse": MetricFacts(self.unit),
+            "delta1": MetricFacts(higher_is_better=True),
+        }
+
     def zoomed(self, values: Tensor, zoom: Tensor) -> Tensor:
         factor = zoom.to(values.dtype).view(-1, 1, 1, 1)
         return values * factor if self.inverse else values / factor
@@ -143,7 +152,7 @@ class Normals(DenseTask):
 
     @property
     def unit(self) -> str:
-        return "deg"
+        return ""  # of the vectors; angles between them have one
 
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite().all(1, keepdim=True) & (target != 0).any(1, keepdim=True)
@@ -170,6 +179,12 @@ class Normals(DenseTask):
 
         return MetricCollection([AngularErrors(self.valid)])
 
+    def metric_facts(self) -> dict[str, MetricFacts]:
+        from jtr_lightning.metrics import AngularErrors
+
+        angles = dict.fromkeys((self.headline, "median_angle"), MetricFacts("deg"))
+        return {**angles, **dict.fromkeys(AngularErrors.thresholds, MetricFacts(higher_is_better=True))}
+
     def mirrored(self, values: Tensor) -> Tensor:
         return torch.cat([-values[:, :1], values[:, 1:]], 1)
 
@@ -189,7 +204,7 @@ class Normals(DenseTask):
         return angles(prediction, torch.where(self.valid(target), target, 1.0))
 
     def error_legend(self) -> rendering.Legend:
-        return rendering.Legend(scale=(0.0, 60.0), unit=self.unit)
+        return rendering.Legend(scale=(0.0, 60.0), unit="deg")
 
     @property
     def joint_channels(self) -> int:

@@ -134,6 +134,13 @@ class TaskContract:
         assert task.headline in values
         assert all(np.isfinite(value) for value in values.values())
 
+    def test_the_facts_of_metrics_are_of_metrics_that_there_are(self, task: Task) -> None:
+        metrics = task.metrics()
+        metrics.update(task.activate(self.raw(task)), self.targets(task))
+        facts = task.metric_facts()
+        assert set(facts) <= set(_floats(metrics))
+        assert facts[task.headline].higher_is_better == task.higher_is_better
+
     def test_metrics_do_not_depend_on_batches_or_missing_labels(self, task: Task) -> None:
         predictions, targets = task.activate(self.raw(task, 4)), self.targets(task, 4)
         whole, parts = task.metrics(), task.metrics()

@@ -123,6 +123,8 @@ def is_complete(folder: Path, spec: RoomsSpec, layout: Layout) -> bool:
             f"{INFO_FILE}. {remedy}"
         ) from None
     expected = describe(spec, layout)
+    if found.get("layout") != layout.name:  # from which the coding follows
+        expected = {"layout": layout.name}
     differences = [
         f"{key} {found.get(key)!r} instead of {value!r}"
         for key, value in expected.items()
@@ -172,18 +174,17 @@ def make_rooms(
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.parent / f".{folder.name}.lock"
         with FileLock(lock):
-            if is_complete(folder, spec, layout):
-                return folder
-            prefix = f".{folder.name}.unfinished-"
-            # What a killed process left behind: whoever is alive holds the lock.
-            for left in filter(lambda path: path.name.startswith(prefix), folder.parent.iterdir()):
-                shutil.rmtree(left, ignore_errors=True)
-            unfinished = folder.parent / f"{prefix}{uuid4().hex}"
-            try:
-                _write(unfinished, spec, layout, workers, progress, start_method)
-                unfinished.replace(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            if not is_complete(folder, spec, layout):
+                prefix = f".{folder.name}.unfinished-"
+                # What a killed process left behind: whoever is alive holds the lock.
+                for left in filter(lambda path: path.name.startswith(prefix), folder.parent.iterdir()):
+                    shutil.rmtree(left, ignore_errors=True)
+                unfinished = folder.parent / f"{prefix}{uuid4().hex}"
+                try:
+                    _write(unfinished, spec, layout, workers, progress, start_method)
+                    unfinished.replace(folder)
+                finally:
+                    shutil.rmtree(unfinished, ignore_errors=True)
             # Whoever waits for it, or for a new one of its name, finds the folder complete.
             with contextlib.suppress(OSError):
                 lock.unlink(missing_ok=True)
