@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from jtr_lightning.data.taskonomy import TaskonomyDataModule
+
 HEIGHT, WIDTH = 12, 16
 
 LAYOUTS = {
@@ -74,3 +76,8 @@ def write_tree(
             for point, view in views:
                 write_view(folder, building, point, view, domain)
     return root
+
+
+def names(data: TaskonomyDataModule, split: str) -> list[str]:
+    """The samples of a split."""
+    return list(data.source(split).names())
