@@ -11,11 +11,7 @@ TRAINER = [
     "--trainer.enable_progress_bar",
     "false",
 ]
-
-
 BASE = ["--data", "TinyData", "--model.network", "ToyNetwork", *TRAINER]
-
-
 ALL_TASKS = f"--data.tasks=[{','.join(tiny_tasks())}]"
 
 

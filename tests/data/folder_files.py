@@ -19,11 +19,7 @@ from jtr_lightning.tasks import (
 )
 
 HEIGHT, WIDTH = 10, 14
-
-
 NUMBER = 30
-
-
 TASKS: dict[str, Task] = {
     "segmentation": Segmentation(4),
     "depth": Depth(),

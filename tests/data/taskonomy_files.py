@@ -12,6 +12,7 @@ import numpy as np
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 
 HEIGHT, WIDTH = 12, 16
+BUILDINGS = ("allen_ville", "beach", "cauthron")
 
 LAYOUTS = {
     "buildings first": "{building}/{domain}",
@@ -65,7 +66,7 @@ def write_view(folder: Path, building: str, point: int, view: int, domain: str) 
 def write_tree(
     root: Path,
     layout: str = "buildings first",
-    buildings: Sequence[str] = ("allen_ville", "beach", "cauthron"),
+    buildings: Sequence[str] = BUILDINGS,
     views: Sequence[tuple[int, int]] = ((0, 1), (0, 12), (7, 0), (1006, 3)),
     domains: Sequence[str] = DOMAINS,
 ) -> Path:

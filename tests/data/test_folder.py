@@ -1,4 +1,4 @@
-"""Writes an array in the form that the file's ending says."""
+"""Folders of a user's own data: which files are found, and what is told of those that are not."""
 
 from pathlib import Path
 from typing import Any
