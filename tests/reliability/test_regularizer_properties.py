@@ -184,7 +184,7 @@ def by_place(weights: dict[str, Tensor], order: list[int]) -> dict[str, Tensor]:
         parts = key.split(".")
         if parts[-1] in ("gamma", "beta"):
             found[key] = value[rows]
-        elif parts[1] == "stems":
+        elif "stems" in parts:
             found[key] = weights[".".join([*parts[:2], str(order[int(parts[2])]), *parts[3:]])]
         else:
             found[key] = value
