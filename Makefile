@@ -17,7 +17,7 @@ LOWEST := .venv-lowest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all test-lowest lint format type-check notebooks docs docs-serve bench clean
+.PHONY: help install demo test test-all test-lowest mutation lint format type-check notebooks docs docs-serve bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ test-all: $(INSTALLED) ## every test, with the branches that they reach
 test-lowest: $(LOWEST)/.installed ## the fast tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) -m "not slow" \
 		-W ignore::DeprecationWarning -W ignore::FutureWarning $(ARGS)
+
+mutation: $(INSTALLED) ## change the code in small ways and count what the tests notice; takes long, ARGS="--share 0.1" less
+	@OMP_NUM_THREADS=1 $(IN_VENV) scripts/mutation --jobs $(JOBS) $(ARGS)
 
 lint: $(INSTALLED) ## check style and formatting
 	@$(IN_VENV) -m ruff check .
@@ -70,7 +73,7 @@ bench: $(INSTALLED) ## run every short benchmark (benchmarks/bench_*.py)
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(IN_VENV) "$$file" || exit 1; done
 
 clean: ## remove .venv, .venv-lowest, site and every cache; runs and datasets stay
-	rm -rf $(VENV) $(LOWEST) build dist site src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf $(VENV) $(LOWEST) build dist site src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov mutants.csv
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Read again only when the dependencies or their pins may have changed.

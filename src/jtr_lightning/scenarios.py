@@ -142,7 +142,7 @@ class HalfLabels(Scenario):
         number = np.full(len(table.names), k // 2) + (
             rng.integers(0, 2, size=len(table.names)) if k % 2 else 0
         )
-        return _use_every_task(_subsets(np.maximum(number, 1), k, rng), table.on_disk, rng)
+        return _use_every_task(_subsets(number, k, rng), table.on_disk, rng)
 
 
 class FractionLabels(Scenario):

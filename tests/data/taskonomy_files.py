@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from jtr_lightning.data.taskonomy import TaskonomyDataModule
+
 HEIGHT, WIDTH = 12, 16
+BUILDINGS = ("allen_ville", "beach", "cauthron")
 
 LAYOUTS = {
     "buildings first": "{building}/{domain}",
@@ -63,7 +66,7 @@ def write_view(folder: Path, building: str, point: int, view: int, domain: str) 
 def write_tree(
     root: Path,
     layout: str = "buildings first",
-    buildings: Sequence[str] = ("allen_ville", "beach", "cauthron"),
+    buildings: Sequence[str] = BUILDINGS,
     views: Sequence[tuple[int, int]] = ((0, 1), (0, 12), (7, 0), (1006, 3)),
     domains: Sequence[str] = DOMAINS,
 ) -> Path:
@@ -74,3 +77,8 @@ def write_tree(
             for point, view in views:
                 write_view(folder, building, point, view, domain)
     return root
+
+
+def names(data: TaskonomyDataModule, split: str) -> list[str]:
+    """The samples of a split."""
+    return list(data.source(split).names())

@@ -1,5 +1,5 @@
-import os
-import shutil
+"""Taskonomy's tasks, masks and codings, on small trees of seeded values."""
+
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,8 @@ from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Regression, Segmentation
 from jtr_lightning.testing import DataModuleContract
-from tests.data.taskonomy_files import LAYOUTS, raw, seed_of, write_tree, write_view
+from tests.data.taskonomy_files import BUILDINGS, LAYOUTS, raw, seed_of, write_tree
 from tests.data.training import data_from_docstring, train_and_predict
-
-BUILDINGS = ("allen_ville", "beach", "cauthron")
-REAL = os.environ.get("JTR_TEST_DATA")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +22,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_tree(tmp_path_factory.mktemp("taskonomy"))
     (root / "allen_ville" / "depth_zbuffer" / "point_0_view_12_domain_depth_zbuffer.png").unlink()
     return root
-
-
-def names(data: TaskonomyDataModule, split: str) -> list[str]:
-    return list(data.source(split).names())
 
 
 @pytest.fixture(scope="module")
@@ -279,133 +272,10 @@ def test_class_vectors_are_image_level_labels(tmp_path: Path) -> None:
     assert int(data.dataset("train")[0].labels["class_scene"]) == 40
 
 
-# Splits
-
-
-def test_an_official_split_file_with_cr_only(tree: Path, tmp_path: Path) -> None:
-    path = tmp_path / "train_val_test_tiny.csv"
-    path.write_bytes(
-        b"id,train,val,test\rallen_ville,1,0,0\rbeach,0,1,0\rcauthron,0,0,1\rnot_on_disk,1,0,0\r"
-    )
-    data = TaskonomyDataModule(tree, split_file=path)
-    for split, building in zip(("train", "val", "test"), BUILDINGS, strict=True):
-        assert {name.split("/")[0] for name in names(data, split)} == {building}
-        assert len(names(data, split)) == 4
-
-
-def test_a_split_file_in_the_root_is_found_and_two_are_not_chosen_from(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, domains=("rgb", "normal"), views=((0, 0),))
-    (root / "train_val_test_tiny.csv").write_text("id,train,val,test\nbeach,1,0,0\ncauthron,0,1,1\n")
-    data = TaskonomyDataModule(root, ["normal"])
-    assert names(data, "train") == ["beach/point_0_view_0"]
-    assert names(data, "val") == names(data, "test") == ["cauthron/point_0_view_0"]
-    (root / "train_val_test_full.csv").write_text("id,train,val,test\nbeach,1,0,0\n")
-    with pytest.raises(
-        DataError, match=r"should hold one split file.*'train_val_test_full\.csv', 'train_val_test_tiny\.csv'"
-    ):
-        TaskonomyDataModule(root, ["normal"]).source("train")
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_a_building_that_is_trained_on_and_tested_is_warned_of(
-    tree: Path, tmp_path: Path, split: str
-) -> None:
-    path = tmp_path / "s.csv"
-    flags = "1,1,0" if split == "val" else "1,0,1"
-    path.write_text(f"id,train,val,test\nallen_ville,{flags}\nbeach,1,0,0\n")
-    data = TaskonomyDataModule(tree, split_file=path)
-    with pytest.warns(UserWarning, match=rf"'.*s\.csv' 1 are in '{split}', too, the first 'allen_ville'"):
-        assert len(names(data, "train")) == 8
-    assert len(names(data, split)) == 4
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("id,train,val\nbeach,1,0\n", r"should have the columns \['id', 'train', 'val', 'test'\]"),
-        ("id,train,val,test\nbeach,yes,0,0\n", r"flags of 0 or 1; found 'yes' for 'beach' in line 2"),
-        (
-            "id,train,val,test\nnowhere,1,0,0\n",
-            r"The split 'train' should have .*found 1 buildings for it.*first 'allen_ville'",
-        ),
-    ],
-)
-def test_a_wrong_split_file_is_told(tree: Path, tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "s.csv"
-    path.write_text(content)
-    with pytest.raises(DataError, match=message):
-        TaskonomyDataModule(tree, split_file=path).source("train")
-
-
-def test_lists_of_buildings(tree: Path) -> None:
-    data = TaskonomyDataModule(tree, train_buildings=["beach", "cauthron"], val_buildings=["allen_ville"])
-    assert {name.split("/")[0] for name in names(data, "train")} == {"beach", "cauthron"}
-    with pytest.raises(
-        DataError, match=r"The split 'test' should have at least one sample; found 0 buildings"
-    ):
-        data.source("test")
-    with pytest.raises(ConfigError, match=r"Either `split_file` or lists of buildings.*found both"):
-        TaskonomyDataModule(tree, train_buildings=["beach"], split_file="x.csv")
-
-
-def test_without_any_list_whole_buildings_are_shared_out(tmp_path: Path) -> None:
-    buildings = [f"b{i:02d}" for i in range(20)]
-    write_tree(tmp_path, buildings=buildings, domains=("rgb", "normal"), views=((0, 0), (1, 1)))
-    data = TaskonomyDataModule(tmp_path, ["normal"], val_share=0.1, test_share=0.25)
-    found = {split: {name.split("/")[0] for name in names(data, split)} for split in ("train", "val", "test")}
-    assert found == {"train": set(buildings[:13]), "val": set(buildings[13:15]), "test": set(buildings[15:])}
-    with pytest.raises(ConfigError, match=r"`val_share` and `test_share`.*found 0\.5 and 0\.5"):
-        TaskonomyDataModule(tmp_path, ["normal"], val_share=0.5, test_share=0.5)
-
-
-def test_one_building_is_shared_out_by_points_and_warned_of(tmp_path: Path) -> None:
-    views = tuple((point, view) for point in range(10) for view in range(3))
-    write_tree(tmp_path, buildings=("beach",), domains=("rgb", "normal"), views=views)
-    data = TaskonomyDataModule(tmp_path, ["normal"], val_share=0.2, test_share=0.1)
-    with pytest.warns(
-        UserWarning, match=r"has 1 building\(s\) and no split file, so points of the same building"
-    ):
-        found = {split: names(data, split) for split in ("train", "val", "test")}
-    points = {split: {name.rpartition("_view")[0] for name in some} for split, some in found.items()}
-    assert [len(points[split]) for split in ("train", "val", "test")] == [7, 2, 1]
-    assert not points["train"] & points["val"]
-    assert not (points["train"] | points["val"]) & points["test"]
-    assert sum(len(some) for some in found.values()) == 30
-
-
-def test_too_few_points_to_be_split(tmp_path: Path) -> None:
-    write_tree(tmp_path, buildings=("beach",), domains=("rgb",), views=((0, 0), (1, 0)))
-    data = TaskonomyDataModule(tmp_path, ["normal"])
-    with (
-        pytest.warns(UserWarning, match="1 building"),
-        pytest.raises(DataError, match=r"at least 3 points to be split; found 2"),
-    ):
-        data.source("val")
-
-
-def test_buildings_can_be_skipped(tree: Path) -> None:
-    data = TaskonomyDataModule(tree, skip_buildings=["beach"], train_buildings=["beach", "cauthron"])
-    assert {name.split("/")[0] for name in names(data, "train")} == {"cauthron"}
-    with pytest.raises(DataError, match=r"found only those of `skip_buildings`"):
-        TaskonomyDataModule(tree, skip_buildings=list(BUILDINGS)).source("train")
-
-
 def test_a_scenario_hides_labels_that_exist(tree: Path) -> None:
     data = TaskonomyDataModule(tree, ["normal", "reshading"], scenario=OneLabel())
     assert data.dataset("train").available.sum(1).tolist() == [1] * 4
     assert data.dataset("val").available.all()
-
-
-def test_a_changed_tree_is_seen_by_a_new_data_module(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, domains=("rgb", "normal"), views=((0, 0),))
-    data = TaskonomyDataModule(root, ["normal"], train_buildings=["beach"])
-    data.prepare_data()
-    write_view(root / "beach" / "rgb", "beach", 9, 9, "rgb")
-    assert len(names(data, "train")) == 1
-    assert len(names(TaskonomyDataModule(root, ["normal"], train_buildings=["beach"]), "train")) == 2
-
-
-# Real files
 
 
 def test_generated_views_train_and_predict(tree: Path, tmp_path: Path) -> None:
@@ -413,75 +283,6 @@ def test_generated_views_train_and_predict(tree: Path, tmp_path: Path) -> None:
     data.lists.update(val=["allen_ville"], test=["allen_ville"])
     predictions = train_and_predict(data, tmp_path)
     assert [p["normal"].shape for p in predictions] == [(2, 3, 12, 16)] * 2
-
-
-@pytest.mark.skipif(REAL is None, reason="JTR_TEST_DATA does not name a folder with real files")
-class TestRealViews:
-    """Five views that the annotator of Omnidata made, with a maximum depth of 8 m."""
-
-    tasks = ("depth_zbuffer", "normal", "edge_texture", "edge_occlusion", "keypoints3d", "reshading")
-
-    @pytest.fixture
-    def data(self, tmp_path: Path) -> TaskonomyDataModule:
-        assert REAL is not None
-        root = tmp_path / "mini"
-        shutil.copytree(
-            Path(REAL) / "taskonomy_mini" / "hm3d_mini", root / "hm3d_mini", copy_function=shutil.copyfile
-        )
-        return TaskonomyDataModule(root, list(self.tasks), depth_scale=8 / 65535, size=(64, 64), batch_size=2)
-
-    def test_what_is_there_is_found(self, data: TaskonomyDataModule) -> None:
-        index = data.tree()
-        assert [index.name(i).split("/")[1] for i in range(len(index))] == [
-            *("point_0_view_3", "point_7_view_1", "point_12_view_1", "point_27_view_0", "point_29_view_2")
-        ]
-        assert index.domains == sorted([*self.tasks, "rgb", "segment_unsup25d"])
-        assert all(index.has(task).all() for task in self.tasks)
-
-    @pytest.mark.filterwarnings("ignore:.*1 building")
-    def test_depth_normals_and_their_masks_are_as_measured(self, data: TaskonomyDataModule) -> None:
-        # Median depth in metres, pixels without depth, pixels without normal, focal length in pixels.
-        measured = {
-            "point_0_view_3": (1.448, 170, 170, 170),
-            "point_7_view_1": (2.421, 2245, 2245, 600),
-            "point_12_view_1": (2.764, 744, 0, 370),
-            "point_27_view_0": (3.909, 601, 601, 320),
-            "point_29_view_2": (1.503, 585, 0, 180),
-        }
-        y, x = np.mgrid[:512, :512] - 255.5
-        seen = []
-        for split in ("train", "val", "test"):
-            source = data.source(split)
-            for i in range(len(source)):
-                name = source.name(i).split("/")[1]
-                depth, normals = source.read_label(i, "depth_zbuffer"), source.read_label(i, "normal")
-                median, no_depth, no_normal, focal = measured[name]
-                assert np.median(depth[depth > 0]) == pytest.approx(median, abs=0.002)
-                assert int((depth == 0).sum()) == no_depth
-                missing = (normals == 0).all(-1)
-                assert int(missing.sum()) == no_normal
-                np.testing.assert_allclose(np.linalg.norm(normals[~missing], axis=-1), 1, atol=1e-5)
-                towards = (normals * np.stack([x / focal, y / focal, np.ones_like(x)], -1)).sum(-1)
-                assert (towards[~missing] < 0.02).mean() > 0.999, "what is seen faces the camera"
-                seen.append(name)
-        assert sorted(seen) == sorted(measured)
-
-    @pytest.mark.filterwarnings("ignore:.*1 building")
-    def test_they_train_and_predict(self, data: TaskonomyDataModule, tmp_path: Path) -> None:
-        predictions = train_and_predict(data, tmp_path)
-        assert [p["normal"].shape for p in predictions] == [(1, 3, 64, 64)]
-
-    @pytest.mark.filterwarnings("ignore:.*1 building")
-    def test_the_holes_of_depth_are_those_of_reshading(self, data: TaskonomyDataModule) -> None:
-        masked = TaskonomyDataModule(data.root, ["reshading"], mask_from={"reshading": "depth_zbuffer"})
-        source = masked.source("train")
-        for i in range(len(source)):
-            depth = data.source("train").read_label(i, "depth_zbuffer")
-            np.testing.assert_array_equal(np.isnan(source.read_label(i, "reshading")), depth == 0)
-
-    def test_a_task_that_the_files_lack_is_told(self, data: TaskonomyDataModule) -> None:
-        with pytest.raises(DataError, match=r"'segment_semantic' should be in folders .*'edge_occlusion'"):
-            TaskonomyDataModule(data.root).setup("fit")
 
 
 def test_known_tasks_match_units(tree: Path) -> None:

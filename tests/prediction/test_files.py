@@ -144,3 +144,12 @@ def test_a_name_never_leaves_the_folder(name: str, path: str) -> None:
 def test_an_unknown_format_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="found 'pngs', did you mean 'png'"):
         find_raw_format("pngs")
+
+
+def test_a_picture_that_cannot_be_encoded_is_named_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imencode", lambda *_: (False, None))
+    with pytest.raises(OSError, match=r"could not encode the picture '.*a\.b\.png'"):
+        write(tmp_path, "png", depth=(Depth(), torch.rand(1, 4, 5)))
+    assert not list(tmp_path.rglob("*.png"))

@@ -17,8 +17,7 @@ from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import DESCRIPTION, IMAGE_SIZE, PartialLabelModule, read_checkpoint
 from tests.reliability.damages import within
-from tests.reliability.test_kill_and_resume import mount_a_small_disk
-from tests.reliability.trainings import QUIET, fit, in_a_process
+from tests.reliability.trainings import QUIET, fit, in_a_process, mount_a_small_disk
 from tests.test_disk import bomb
 
 RUN = Path("runs/run/0")

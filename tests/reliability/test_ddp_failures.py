@@ -19,7 +19,7 @@ from jtr_lightning.balancing import DynamicWeightAverage
 from jtr_lightning.callbacks.resume import RANKS, Resume
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.testing.comparing import same
-from tests.reliability.test_kill_and_resume import AccidentError
+from tests.reliability.trainings import AccidentError
 from tests.test_ddp import Noisy
 from tests.toy import ToyDataModule, ToyNetwork
 

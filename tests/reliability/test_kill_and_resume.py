@@ -1,8 +1,5 @@
-"""A training that was stopped in any way goes on as if it had not been."""
+"""A training that was killed in any way goes on as if it had not been."""
 
-import contextlib
-import ctypes
-import errno
 import json
 import logging
 import os
@@ -18,19 +15,27 @@ import lightning as L
 import pytest
 import torch
 
-from jtr_lightning import disk
 from jtr_lightning.callbacks import checkpoint_files
 from jtr_lightning.callbacks.checkpoint_files import WholeCheckpointIO, newest_whole_checkpoint
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.cli.lightning import CommandLine
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.testing.comparing import same
-from tests.reliability.trainings import EPOCHS, STEPS, At, Order, fit, in_a_process, kill_me, resume, state
-
-RUN = Path("runs/run/0")
-CHECKPOINTS = RUN / "checkpoints"
+from tests.reliability.trainings import (
+    CHECKPOINTS,
+    EPOCHS,
+    RUN,
+    STEPS,
+    At,
+    Order,
+    differences,
+    equal,
+    fit,
+    in_a_process,
+    kill_me,
+    resume,
+    state,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,22 +49,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
     order = Order()
     done = fit("--runs", str(tmp_path_factory.mktemp("whole")), callbacks=[order])
     return state(done), order.samples
-
-
-def equal(found: Any, expected: Any) -> bool:
-    if isinstance(expected, torch.Tensor):
-        return same(found, expected)
-    if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(equal(found[k], expected[k]) for k in expected)
-    if isinstance(expected, list | tuple):
-        return len(found) == len(expected) and all(map(equal, found, expected))
-    return bool(found == expected)
-
-
-def differences(done: CommandLine, expected: dict[str, Any]) -> list[str]:
-    found = state(done)
-    assert found.keys() == expected.keys()
-    return [key for key in expected if not equal(found[key], expected[key])]
 
 
 # Killed
@@ -172,202 +161,6 @@ def test_the_newest_whole_checkpoint_is_found(caplog: pytest.LogCaptureFixture) 
     assert newest_whole_checkpoint(folder) == folder / "best.ckpt"
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [("last.ckpt" in line, "empty.ckpt" in line) for line in told] == [(True, False), (False, True)]
-
-
-# Full disk
-
-
-def mount_a_small_disk(folder: Path, kilobytes: int) -> bool:
-    """Mounts a file system of a few KB in this process's own view of the files; False where that is not allowed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_namespace, private = 0x00020000, 0x40000 | 0x4000
-    if libc.unshare(new_namespace) or libc.mount(None, b"/", None, private, None):
-        return False
-    options = f"size={kilobytes}k".encode()
-    return bool(libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, options) == 0)
-
-
-class AccidentError(Exception):
-    """Ends a training, leaving what an accident would."""
-
-
-def stop() -> None:
-    raise AccidentError
-
-
-def fill_the_disk(told: Path) -> None:
-    folder = Path("small")
-    folder.mkdir()
-    if not mount_a_small_disk(folder, 300):
-        sys.exit(77)
-    with contextlib.suppress(AccidentError):
-        fit("--runs=small", callbacks=[At(STEPS + 1, stop)])
-    run = folder / "run/0"
-    kept = (run / "checkpoints/last.ckpt").read_bytes()
-    ballast = folder / "ballast"
-    with ballast.open("wb") as file:  # leaves room for the logs, but for no checkpoint
-        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-        file.write(bytes(max(0, free - len(kept) // 2)))
-    with told.open("w") as sys.stderr:
-        code = main(["fit", "--resume", str(run)])
-    assert code == 1
-    assert (run / "checkpoints/last.ckpt").read_bytes() == kept
-    assert not list((run / "checkpoints").glob(".*"))
-    ballast.unlink()
-    order = Order()
-    done = resume(run, callbacks=[order])
-    assert [min(order.samples), max(order.samples)] == [STEPS + 1, EPOCHS * STEPS]
-    torch.save(done.model.state_dict(), told.with_suffix(".pt"))
-
-
-def test_a_full_disk_keeps_the_last_checkpoint_and_the_training_goes_on_when_there_is_room(
-    whole: Any,
-) -> None:
-    told = Path("told.txt").absolute()
-    code = in_a_process(fill_the_disk, told)
-    if code == 77:
-        pytest.skip("this machine lets nobody mount a small disk")
-    assert code == 0
-    errors = [line for line in told.read_text().splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "should be written; found: No space left on device" in errors[0]
-    assert "jtr fit --resume" in errors[0]
-    found = torch.load(told.with_suffix(".pt"), weights_only=True)
-    assert equal(found, whole[0]["weights"])
-
-
-@pytest.mark.parametrize("call", ["fsync", "save"])
-def test_a_disk_that_refuses_leaves_the_earlier_file(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "last.ckpt"
-    WholeCheckpointIO().save_checkpoint({"a": 1}, path)
-
-    def refuse(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    target = disk.os if call == "fsync" else checkpoint_files.torch  # type: ignore[attr-defined]
-    monkeypatch.setattr(target, call, refuse)
-    with pytest.raises(ConfigError, match=r"found: No space left on device \(the earlier checkpoint"):
-        WholeCheckpointIO().save_checkpoint({"a": 2}, path)
-    assert torch.load(path, weights_only=True) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_what_is_no_fault_of_the_disk_keeps_its_own_error(tmp_path: Path) -> None:
-    with pytest.raises(AttributeError, match="pickle"):
-        WholeCheckpointIO().save_checkpoint({"a": lambda: 0}, tmp_path / "a.ckpt")
-
-
-# Told to stop
-
-
-def stop_all() -> None:
-    """What a cluster does: the signal goes to every process of the job, loader workers included."""
-    os.killpg(0, signal.SIGTERM)
-
-
-def train_and_stop(step: int, workers: int) -> None:
-    os.setpgid(0, 0)
-    fit(f"--data.num_workers={workers}", callbacks=[At(step, stop_all)])
-
-
-@pytest.mark.parametrize(("step", "workers"), [(8, 0), (8, 2), (10, 0)])
-def test_sigterm_saves_and_ends_with_143(step: int, workers: int, whole: Any) -> None:
-    assert in_a_process(train_and_stop, step, workers) == 143
-    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == step
-    order = Order()
-    done = resume(RUN, callbacks=[order])
-    assert min(order.samples) == step + 1
-    assert differences(done, whole[0]) == []
-
-
-class AtFirstValidation(L.Callback):
-    """Stops in the short validation that Lightning does before it trains."""
-
-    def on_sanity_check_start(self, trainer: L.Trainer, module: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def begin_and_stop() -> None:
-    fit(callbacks=[AtFirstValidation()])
-
-
-def resume_and_stop(*callbacks: L.Callback) -> None:
-    resume(RUN, callbacks=callbacks)
-
-
-def test_sigterm_before_the_first_step_leaves_what_there_was(
-    whole: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert in_a_process(begin_and_stop) == 143
-    assert (
-        "stopped by SIGTERM; no checkpoint was written yet; begin anew with: jtr fit --resume runs/run/0"
-        in capfd.readouterr().err
-    )
-    assert not (CHECKPOINTS / "last.ckpt").exists()
-    assert in_a_process(resume_and_stop, At(8, kill_me)) == -signal.SIGKILL
-    before = (CHECKPOINTS / "last.ckpt").read_bytes()
-    assert in_a_process(resume_and_stop, AtFirstValidation()) == 143
-    assert (CHECKPOINTS / "last.ckpt").read_bytes() == before
-    assert differences(resume(RUN), whole[0]) == []
-
-
-def interrupt_all() -> None:
-    """What a terminal does at Ctrl-C: the signal goes to every process that it has started."""
-    os.killpg(0, signal.SIGINT)
-
-
-def train_and_interrupt(step: int, workers: int) -> None:
-    os.setpgid(0, 0)
-    fit(f"--data.num_workers={workers}", callbacks=[At(step, interrupt_all)])
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_saves_and_says_how_to_go_on(
-    workers: int, whole: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert in_a_process(train_and_interrupt, 8, workers) == 130
-    told = capfd.readouterr().err.splitlines()
-    assert "stopping after this step; Ctrl-C once more stops at once." in told
-    assert "stopped by Ctrl-C; go on with: jtr fit --resume runs/run/0" in told
-    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == 8
-    assert (RUN / "report.html").is_file()
-    assert differences(resume(RUN), whole[0]) == []
-
-
-def train_and_interrupt_twice() -> None:
-    def twice() -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-
-    fit(callbacks=[At(8, twice)])
-
-
-def test_a_second_ctrl_c_does_not_wait_for_the_step(whole: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    assert in_a_process(train_and_interrupt_twice) == 130
-    assert "go on with: jtr fit --resume runs/run/0" in capfd.readouterr().err
-    # Of the last epoch's end. Now and then the training ends between two steps all the same, as at one Ctrl-C; why was
-    # not found out.
-    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] in (STEPS, 8)
-    assert differences(resume(RUN), whole[0]) == []
-
-
-def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    def interrupt_at_the_start() -> None:
-        fit(callbacks=[AtStart()])
-
-    assert in_a_process(interrupt_at_the_start) == 130
-    assert "interrupted; there is nothing to go on from." in capfd.readouterr().err
-
-
-class AtStart(L.Callback):
-    """A Ctrl-C before Lightning listens to signals."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        signal.raise_signal(signal.SIGINT)
 
 
 # The Python interface

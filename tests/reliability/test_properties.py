@@ -1,12 +1,11 @@
 """What holds for any tasks, availability, sizes and dtypes.
 
 The definitions of the scenarios for any number of samples and tasks and any seed are in ``tests/test_scenarios.py``,
-the round trip of split files in ``tests/test_splits.py``, what holds for regularizers in
-``test_regularizer_properties.py``.
+the round trip of split files in ``tests/test_splits.py``, that of configs in ``test_config_round_trips.py``, what
+holds for regularizers in ``test_regularizer_properties.py``.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from jtr_lightning.balancing import Balancing, DynamicWeightAverage, FixedWeights, UncertaintyWeighting
 from jtr_lightning.batch import Batch
-from jtr_lightning.cli.main import main
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.tasks import (
     Classification,
@@ -30,9 +28,6 @@ from jtr_lightning.tasks import (
 )
 from tests.regularizers.helpers import four_tasks, random_batch, random_predictions
 from tests.toy import ToyNetwork
-
-EXPERIMENTS = sorted(Path(__file__).parents[2].glob("experiments/*/*.yaml"))
-EXPERIMENTS = [path for path in EXPERIMENTS if path.parent.name not in ("sweeps", "loggers")]
 
 KINDS: dict[str, Callable[[int], Task]] = {
     "segmentation": lambda c: Segmentation(c + 1),
@@ -158,25 +153,3 @@ def test_the_supervised_loss_does_not_depend_on_the_order_of_tasks_or_samples(
     expected = loss(list(tasks), torch.arange(len(batch)))
     assert expected.isfinite()
     torch.testing.assert_close(loss(names, samples), expected, rtol=1e-5, atol=1e-6)
-
-
-# Config files
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=[f"{p.parent.name}/{p.stem}" for p in EXPERIMENTS])
-def test_a_shipped_config_round_trips(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
-
-    def printed(config: Path) -> str:
-        with pytest.raises(SystemExit) as end:
-            main(["fit", "--config", str(config), "--print_config"])
-        assert end.value.code == 0
-        return capsys.readouterr().out
-
-    first = printed(path)
-    copy = tmp_path / "copy.yaml"
-    copy.write_text(first)
-    assert printed(copy) == first
-    assert "class_path" in first

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -68,8 +69,12 @@ def make(name: str, draw: Any) -> Case:
     b, size = draw(st.integers(1, 4)), (draw(st.integers(6, 20)), draw(st.integers(6, 20)))
     pattern = draw(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=b, max_size=b))
     holes, dtype = draw(st.sampled_from([0.0, 0.1, 0.6, 1.0])), draw(st.sampled_from(list(DTYPES)))
-    tasks = four_tasks()
-    batch = random_batch(tasks, torch.tensor(pattern), size, holes)
+    return case_of(name, random_batch(four_tasks(), torch.tensor(pattern), size, holes), dtype)
+
+
+def case_of(name: str, batch: Batch, dtype: torch.dtype) -> Case:
+    """What a regularizer would be given for a batch of the four tasks."""
+    tasks, b, size = four_tasks(), len(batch), batch.size
     regularizer = REGULARIZERS[name]().build(tasks, [5]).to(dtype)
     batches = [_of(part, dtype) for part in (batch, *(v.batch for v in regularizer.sample_views(batch)))]
     predictions = [
@@ -133,9 +138,7 @@ def test_it_is_finite_and_does_not_depend_on_the_order_of_samples(name: str, dat
         case.check(case.terms(regularizer=other, **parts), found)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(REGULARIZERS) - {"mtpsl"})
-)  # its weights are by the number of a pair
+@of_any_kind
 @given(st.data(), st.permutations(range(4)))
 @settings(max_examples=EXAMPLES)
 def test_it_does_not_depend_on_the_order_of_tasks(name: str, data: Any, order: list[int]) -> None:
@@ -167,7 +170,25 @@ def carry_over(case: Case, other: Regularizer, names: list[str]) -> None:
             weights[name] = weights[name][channels]
         first = "autoencoder.encoder.stages.0.0.weight"
         weights[first] = weights[first][:, channels]
+    if isinstance(other, MTPSL):
+        weights = by_place(weights, [list(case.tasks).index(n) for n in names])
     other.load_state_dict(weights)
+
+
+def by_place(weights: dict[str, Tensor], order: list[int]) -> dict[str, Tensor]:
+    """MTPSL's weights, its tasks in another order: stems are numbered by task, gammas and betas by ordered pair."""
+    old = {pair: number for number, pair in enumerate(permutations(range(len(order)), 2))}
+    rows = torch.tensor([old[order[source], order[target]] for source, target in old])
+    found = {}
+    for key, value in weights.items():
+        parts = key.split(".")
+        if parts[-1] in ("gamma", "beta"):
+            found[key] = value[rows]
+        elif "stems" in parts:
+            found[key] = weights[".".join([*parts[:2], str(order[int(parts[2])]), *parts[3:]])]
+        else:
+            found[key] = value
+    return found
 
 
 @of_any_kind
@@ -195,6 +216,98 @@ def test_hidden_and_invalid_labels_change_neither_a_term_nor_a_gradient(name: st
             labels[n] = label
         batches.append(replace(part, labels=labels))
     case.check(outcome(case, batches), outcome(case, case.batches))
+
+
+# Where no gradient may arrive at a prediction
+
+Silent = list[dict[str, Tensor]]
+
+
+def silent_for_jtr(case: Case) -> Silent:
+    """Its network term is of one view alone, teaches no labelled task, and sees no pixel with an invalid label."""
+    view = min(1, len(case.batches) - 1)
+    batch = case.batches[view]
+    silent = [
+        dict.fromkeys(case.tasks, _as_map(torch.ones(len(batch), dtype=torch.bool))) for _ in case.batches
+    ]
+    invalid = torch.zeros(len(batch), 1, *batch.size, dtype=torch.bool)
+    for n, task in case.tasks.items():
+        invalid |= _as_map(batch.labelled(n)) & ~task.valid(batch.labels[n]).view_as(invalid)
+    silent[view] = {n: _as_map(batch.labelled(n)) | invalid for n in case.tasks}
+    return silent
+
+
+def silent_for_consistency(case: Case) -> Silent:
+    """It teaches no labelled task, and compares no pixel of the batch that the view does not show."""
+    regularizer, batch = case.regularizer, case.batches[0]
+    assert isinstance(regularizer, ConsistencyRegularization)
+    hidden = ~regularizer._geometry.visible(*batch.size)
+    labelled = {n: _as_map(batch.labelled(n)) for n in case.tasks}
+    return [{n: labelled[n] | hidden for n in case.tasks}, labelled]
+
+
+def silent_for_mtpsl(case: Case) -> Silent:
+    """It reads the view alone, and relates unlabelled tasks to labelled ones, or all tasks where all are labelled."""
+    available = case.batches[0].available
+    silent = available & ~available.all(1, keepdim=True) | ~available.any(1, keepdim=True)
+    return [
+        dict.fromkeys(case.tasks, _as_map(torch.ones(len(available), dtype=torch.bool))),
+        {n: _as_map(silent[:, k]) for k, n in enumerate(case.tasks)},
+    ]
+
+
+def silent_for_maps(case: Case) -> Silent:
+    """Unlabelled tasks are taught alone, and by valid pixels alone."""
+    batch = case.batches[0]
+    teaching = torch.stack(
+        [batch.labelled(n) & task.valid(batch.labels[n]).flatten(1).any(1) for n, task in case.tasks.items()],
+        1,
+    )
+    silent = batch.available | ~teaching.any(1, keepdim=True)
+    return [{n: _as_map(silent[:, k]) for k, n in enumerate(case.tasks)}]
+
+
+SILENT: dict[type[Regularizer], Callable[[Case], Silent]] = {
+    JTR: silent_for_jtr,
+    ConsistencyRegularization: silent_for_consistency,
+    MTPSL: silent_for_mtpsl,
+    DirectMap: silent_for_maps,
+    PerceptualMap: silent_for_maps,
+}
+
+
+def assert_silent(case: Case) -> Tensor:
+    """Asserts that the gradient is 0, exactly, wherever it has to be.
+
+    Returns:
+        Its largest absolute value elsewhere.
+    """
+    found, largest = outcome(case, case.batches), torch.zeros((), dtype=case.dtype)
+    for i, places in enumerate(SILENT[type(case.regularizer)](case)):
+        for n, where in places.items():
+            gradient = found.get(f"{i}/{n}")
+            if gradient is not None:
+                where = where.expand(-1, gradient.shape[1], *gradient.shape[2:])
+                assert (gradient[where] == 0).all(), f"view {i}, {n}"
+                largest = torch.maximum(largest, gradient.abs().max())
+    return largest
+
+
+@of_any_kind
+@given(st.data())
+@settings(max_examples=EXAMPLES)
+def test_no_gradient_arrives_where_nothing_is_to_be_learned(name: str, data: Any) -> None:
+    assert_silent(make(name, data.draw))
+
+
+@of_any_kind
+def test_a_gradient_arrives_at_a_task_without_label(name: str) -> None:
+    """Or the test before this one would prove nothing."""
+    tasks = four_tasks()
+    one_label = torch.eye(4, dtype=torch.bool)
+    assert (
+        assert_silent(case_of(name, random_batch(tasks, one_label, (12, 16), holes=0.1), torch.float64)) > 0
+    )
 
 
 def outcome(case: Case, batches: list[Batch]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Trainings that are stopped on purpose: in a forked process, so that a kill ends that one alone."""
 
+import ctypes
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.testing.comparing import same
 from tests.tiny import TinyData, ToyNetwork
 
 __all__ = ["TinyData", "ToyNetwork"]  # imported so that the command line knows them
@@ -26,6 +28,8 @@ NUMBER = 10
 """Samples; with the batch size 2 an epoch has 5 steps."""
 STEPS = 5
 EPOCHS = 3
+RUN = Path("runs/run/0")
+CHECKPOINTS = RUN / "checkpoints"
 
 
 class Draws(Regularizer):
@@ -73,6 +77,10 @@ class Order(L.Callback):
         self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.samples[trainer.global_step] = batch.index.tolist()
+
+
+class AccidentError(Exception):
+    """Ends a training, leaving what an accident would."""
 
 
 def fit(*options: str, callbacks: Sequence[L.Callback] = (), epochs: int = EPOCHS) -> CommandLine:
@@ -152,3 +160,29 @@ def state(done: CommandLine) -> dict[str, Any]:
         "metrics": dict(done.metrics),
         "step": done.trainer.global_step,
     }
+
+
+def equal(found: Any, expected: Any) -> bool:
+    if isinstance(expected, torch.Tensor):
+        return same(found, expected)
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(equal(found[k], expected[k]) for k in expected)
+    if isinstance(expected, list | tuple):
+        return len(found) == len(expected) and all(map(equal, found, expected))
+    return bool(found == expected)
+
+
+def differences(done: CommandLine, expected: dict[str, Any]) -> list[str]:
+    found = state(done)
+    assert found.keys() == expected.keys()
+    return [key for key in expected if not equal(found[key], expected[key])]
+
+
+def mount_a_small_disk(folder: Path, kilobytes: int) -> bool:
+    """Mounts a file system of a few KB in this process's own view of the files; False where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_namespace, private = 0x00020000, 0x40000 | 0x4000
+    if libc.unshare(new_namespace) or libc.mount(None, b"/", None, private, None):
+        return False
+    options = f"size={kilobytes}k".encode()
+    return bool(libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, options) == 0)

@@ -8,13 +8,21 @@ import torch
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation
 from jtr_lightning.tasks.base import masked_mean
-from jtr_lightning.tasks.dense import unit_length
+from jtr_lightning.tasks.dense import DenseTask, unit_length
 
 
 def test_masked_mean_is_the_mean_over_each_samples_own_pixels() -> None:
     values = torch.arange(8.0).view(2, 1, 2, 2)
     mask = torch.tensor([[True, False, True, False], [False] * 4]).view(2, 1, 2, 2)
     assert masked_mean(values, mask).tolist() == [1.0, 0.0]
+
+
+def test_a_task_without_a_pixel_loss_is_told() -> None:
+    class Own(Depth):
+        pixel_loss = DenseTask.pixel_loss
+
+    with pytest.raises(NotImplementedError, match=r"Own should define pixel_loss\(\)"):
+        Own().loss(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
 
 
 def test_masked_mean_of_half_precision_does_not_overflow() -> None:

@@ -120,9 +120,10 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
 
     def stop(*_: object) -> None:
         nonlocal by_hand
-        signal.signal(signal.SIGINT, before)
-        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
-            raise KeyboardInterrupt  # the training has not begun, or is over
+        begun = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN, None)
+        # Not left to the earlier handler the second time: whoever calls this may have made it one that does not raise.
+        if by_hand or not begun:
+            raise KeyboardInterrupt
         by_hand = True
         _tell("stopping after this step; Ctrl-C once more stops at once.")
         signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,148 @@
+"""SIGTERM and Ctrl-C end a training between two steps, and it goes on as if they had not."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+
+from jtr_lightning.checkpoint import read_checkpoint
+from tests.reliability.trainings import (
+    CHECKPOINTS,
+    RUN,
+    STEPS,
+    At,
+    Order,
+    differences,
+    fit,
+    in_a_process,
+    kill_me,
+    resume,
+    state,
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[int, list[int]]]:
+    """What the uninterrupted training ends with, and the order of its samples."""
+    order = Order()
+    done = fit("--runs", str(tmp_path_factory.mktemp("whole")), callbacks=[order])
+    return state(done), order.samples
+
+
+def stop_all() -> None:
+    """What a cluster does: the signal goes to every process of the job, loader workers included."""
+    os.killpg(0, signal.SIGTERM)
+
+
+def train_and_stop(step: int, workers: int) -> None:
+    os.setpgid(0, 0)
+    fit(f"--data.num_workers={workers}", callbacks=[At(step, stop_all)])
+
+
+@pytest.mark.parametrize(("step", "workers"), [(8, 0), (8, 2), (10, 0)])
+def test_sigterm_saves_and_ends_with_143(step: int, workers: int, whole: Any) -> None:
+    assert in_a_process(train_and_stop, step, workers) == 143
+    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == step
+    order = Order()
+    done = resume(RUN, callbacks=[order])
+    assert min(order.samples) == step + 1
+    assert differences(done, whole[0]) == []
+
+
+class AtFirstValidation(L.Callback):
+    """Stops in the short validation that Lightning does before it trains."""
+
+    def on_sanity_check_start(self, trainer: L.Trainer, module: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def begin_and_stop() -> None:
+    fit(callbacks=[AtFirstValidation()])
+
+
+def resume_and_stop(*callbacks: L.Callback) -> None:
+    resume(RUN, callbacks=callbacks)
+
+
+def test_sigterm_before_the_first_step_leaves_what_there_was(
+    whole: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert in_a_process(begin_and_stop) == 143
+    assert (
+        "stopped by SIGTERM; no checkpoint was written yet; begin anew with: jtr fit --resume runs/run/0"
+        in capfd.readouterr().err
+    )
+    assert not (CHECKPOINTS / "last.ckpt").exists()
+    assert in_a_process(resume_and_stop, At(8, kill_me)) == -signal.SIGKILL
+    before = (CHECKPOINTS / "last.ckpt").read_bytes()
+    assert in_a_process(resume_and_stop, AtFirstValidation()) == 143
+    assert (CHECKPOINTS / "last.ckpt").read_bytes() == before
+    assert differences(resume(RUN), whole[0]) == []
+
+
+def interrupt_all() -> None:
+    """What a terminal does at Ctrl-C: the signal goes to every process that it has started."""
+    os.killpg(0, signal.SIGINT)
+
+
+def train_and_interrupt(step: int, workers: int) -> None:
+    os.setpgid(0, 0)
+    fit(f"--data.num_workers={workers}", callbacks=[At(step, interrupt_all)])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    workers: int, whole: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert in_a_process(train_and_interrupt, 8, workers) == 130
+    told = capfd.readouterr().err.splitlines()
+    assert "stopping after this step; Ctrl-C once more stops at once." in told
+    assert "stopped by Ctrl-C; go on with: jtr fit --resume runs/run/0" in told
+    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == 8
+    assert (RUN / "report.html").is_file()
+    assert differences(resume(RUN), whole[0]) == []
+
+
+def train_and_interrupt_twice(earlier: Any) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, earlier)
+    fit(callbacks=[At(8, twice)])
+
+
+@pytest.mark.parametrize("earlier", [signal.default_int_handler, signal.SIG_IGN], ids=["python's", "ignored"])
+def test_a_second_ctrl_c_does_not_wait_for_the_step(
+    earlier: Any, whole: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the answer to Ctrl-C was before the training: a shell script ignores it for what it runs behind it."""
+    assert in_a_process(train_and_interrupt_twice, earlier) == 130
+    assert "interrupted; go on with: jtr fit --resume runs/run/0" in capfd.readouterr().err
+    assert read_checkpoint(CHECKPOINTS / "last.ckpt")["global_step"] == STEPS, "of the last epoch's end"
+    assert differences(resume(RUN), whole[0]) == []
+
+
+def test_ctrl_c_before_the_first_checkpoint_says_that_there_is_none(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt_at_the_start() -> None:
+        fit(callbacks=[AtStart()])
+
+    assert in_a_process(interrupt_at_the_start) == 130
+    assert "interrupted; there is nothing to go on from." in capfd.readouterr().err
+
+
+class AtStart(L.Callback):
+    """A Ctrl-C before Lightning listens to signals."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        signal.raise_signal(signal.SIGINT)
