@@ -28,7 +28,10 @@ def seen_in_view_1(jtr, batch) -> tuple[list[dict[str, Tensor]], list]:
     views = jtr.sample_views(batch)
     supervised = {"a": batch.labels["a"].clone(), "b": torch.rand_like(batch.labels["b"])}
     # One geometry for view 1, kept by the regularizer; view 2 trains the auto-encoder alone and may be anything.
-    moved = {"a": views[0].batch.labels["a"], "b": jtr._geometry.apply(supervised["b"], TWO["b"], smooth=True)}
+    moved = {
+        "a": views[0].batch.labels["a"],
+        "b": jtr._geometry.apply(supervised["b"], TWO["b"], smooth=True),
+    }
     other = random_predictions(TWO, len(batch), batch.size)
     return [supervised, moved, other], [batch, *(view.batch for view in views)]
 
