@@ -190,6 +190,7 @@ class TestDepth:
     def test_an_expectation_is_a_range(self, name: str, ends: tuple[float, float]) -> None:
         with pytest.raises(ConfigError, match=f"`{name}` should be a smaller and a larger value"):
             Depth(**{name: ends})
+        assert getattr(Depth(**{name: (0.5, 1.0)}), name) == (0.5, 1.0)
 
     def test_std_must_be_positive(self) -> None:
         with pytest.raises(ConfigError, match="`std` should be above 0; found 0"):

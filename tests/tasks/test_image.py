@@ -59,6 +59,12 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         Regression(scale=0)
 
 
+def test_the_mean_of_log_probabilities_is_made_one_again() -> None:
+    mean = torch.tensor([[0.2, 0.2], [0.1, 0.3]]).log()
+    found = Classification(2).renormalize(mean).exp()
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [0.25, 0.75]]))
+
+
 def test_minus_1_is_no_class_and_minus_2_a_mistake() -> None:
     assert int(Classification(2).to_target(np.array([-1]))) == -1
     assert int(Classification(2).to_target(np.array([[1]]))) == 1

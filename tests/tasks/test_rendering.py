@@ -93,6 +93,7 @@ def test_texts_are_dark_on_white() -> None:
 def test_a_depth_spreads_its_display_range_over_the_scale() -> None:
     picture = Depth(display_range=(2.0, 7.0)).render(row([1.0], [2.0], [4.0], [7.0], [9.0], [0.0]))
     assert pixels(picture) == [*scale(cv2.COLORMAP_TURBO, 0, 0, 102, 255, 255), GREY]
+    assert Depth().legend().scale == (0.0, 8.0), "metres, of a room"
 
 
 def test_a_value_spreads_its_range_over_the_scale() -> None:
