@@ -56,6 +56,48 @@ def test_angles_in_closed_form() -> None:
     assert found["within_30"].item() == pytest.approx(4 / 5)
 
 
+def angle_errors(*degrees: float) -> dict[str, float]:
+    """The metrics of predictions that are so many degrees off."""
+    angle = torch.tensor(degrees).deg2rad()
+    zeros = torch.zeros_like(angle)
+    metrics = Normals().metrics()
+    metrics.update(
+        torch.stack([angle.sin(), zeros, -angle.cos()])[None, :, None],
+        torch.stack([zeros, zeros, zeros - 1])[None, :, None],
+    )
+    return {name: value.item() for name, value in metrics.compute().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "degrees"), [("within_11_25", 11.25), ("within_22_5", 22.5), ("within_30", 30.0)]
+)
+def test_the_thresholds_of_angles(name: str, degrees: float) -> None:
+    assert angle_errors(degrees - 0.01)[name] == 1
+    assert angle_errors(degrees + 0.01)[name] == 0
+
+
+@pytest.mark.parametrize(("degrees", "middle"), [(0.0, 0.05), (90.04, 90.05), (180.0, 179.95)])
+def test_the_median_angle_is_the_middle_of_its_bin(degrees: float, middle: float) -> None:
+    assert angle_errors(degrees)["median_angle"] == pytest.approx(middle, abs=1e-4)
+
+
+def test_a_depth_that_is_off_by_a_quarter_is_not_within_delta1() -> None:
+    metrics = Depth().metrics()
+    metrics.update(
+        torch.tensor([5.0, 4.0, 4.9]).view(1, 1, 1, 3), torch.tensor([4.0, 5.0, 4.0]).view(1, 1, 1, 3)
+    )
+    assert metrics.compute()["delta1"].item() == pytest.approx(1 / 3)
+
+
+def test_every_error_of_nothing_is_finite() -> None:
+    for task in (Segmentation(3), Depth(), Normals(), DenseRegression(2)):
+        metrics = task.metrics()
+        metrics.update(task.activate(torch.zeros(1, task.channels, 2, 2)), task.blank(2, 2)[None])
+        assert {name: value.item() for name, value in metrics.compute().items() if value} == (
+            {"median_angle": pytest.approx(0.05)} if isinstance(task, Normals) else {}
+        )
+
+
 def test_the_median_angle_is_that_of_all_pixels() -> None:
     angle = torch.rand(1, 1, 40, 40).square() * math.pi
     prediction = torch.cat([angle.sin(), torch.zeros_like(angle), -angle.cos()], 1)

@@ -56,68 +56,86 @@ def row(name: str, mutants: Sequence[Mutant], number: int) -> str:
     return f"{name:34} {number:6} {len(mutants):6} {killed:6}  {share:6.1%}  ({low:.0%} to {high:.0%})"
 
 
+def options() -> argparse.Namespace:
+    """What is asked for on the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", nargs="*", default=["*"], help="some of them alone, such as 'tasks/*'")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the mutants to try")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    parser.add_argument("--at-least", type=float, default=0.85, help="share to be killed")
+    parser.add_argument("--out", type=Path, default=Path("mutants.csv"), help="table of all that were tried")
+    parser.add_argument("--again", type=Path, help="try what survived in this earlier table alone")
+    return parser.parse_args()
+
+
 def main() -> int:
     """Tries the mutants of every module, prints a table and the survivors.
 
     Returns:
         0 if at least the demanded share was killed.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("modules", nargs="*", help="some of them alone, such as 'tasks/*'")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the mutants to try")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
-    parser.add_argument("--at-least", type=float, default=0.85, help="share to be killed")
-    parser.add_argument("--out", type=Path, default=Path("mutants.csv"), help="table of all that were tried")
-    options = parser.parse_args()
+    asked = options()
+    survived = None if asked.again is None else {key(cells) for cells in read(asked.again)}
+    asked.out.unlink(missing_ok=True)
     importlib.import_module(PACKAGE)
-
     every: list[Mutant] = []
     numbers: Counter[str] = Counter()
-    options.out.unlink(missing_ok=True)
     for pattern, tests in TESTS.items():
-        paths = [
-            path
-            for path in sorted(SOURCES.glob(pattern))
-            if not options.modules
-            or any(fnmatch.fnmatch(str(path.relative_to(SOURCES)), m) for m in options.modules)
-        ]
-        chosen = []
-        for path in paths:
-            rng = random.Random(f"{options.seed} {path}")
-            numbers[str(path)], found = mutants_of(path, options.share, rng)
-            chosen += found
+        chosen: list[Mutant] = []
+        for path in sorted(SOURCES.glob(pattern)):
+            name = str(path.relative_to(SOURCES))
+            if any(fnmatch.fnmatch(name, module) for module in asked.modules):
+                numbers[name], found = mutants_of(path, asked.share, random.Random(f"{asked.seed} {path}"))
+                chosen += [m for m in found if survived is None or key(cells_of(m)) in survived]
         if not chosen:
             continue
-        print(f"{pattern}: {len(chosen)} of {sum(numbers[str(p)] for p in paths)} mutants", flush=True)
-        pytest.main(
-            ["--collect-only", "-qq", "-p", "no:cacheprovider", *tests]
-        )  # imports everything, for the forks
-        reach = measure(paths, tests)
+        print(f"{pattern}: {len(chosen)} mutants", flush=True)
+        # Imports everything, for the forks.
+        pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *tests])
+        reach = measure(sorted({mutant.path for mutant in chosen}), tests)
         if reach.failed or not reach.seconds:
             print(f"error: without any change these fail: {reach.failed}", file=sys.stderr)
             return 1
-        run_all(chosen, reach, options.jobs, partial(note, options.out))
+        run_all(chosen, reach, asked.jobs, partial(note, asked.out))
         every += chosen
 
     print(f"\n{'':34} {'all':>6} {'tried':>6} {'killed':>6}")
     for name, number in numbers.items():
-        print(row(name.removeprefix(str(SOURCES) + "/"), [m for m in every if str(m.path) == name], number))
+        print(row(name, [m for m in every if m.path == SOURCES / name], number))
     print(row("together", every, numbers.total()))
-    return int(sum(m.result != "survived" for m in every) < options.at_least * len(every))
+    return int(sum(m.result != "survived" for m in every) < asked.at_least * len(every))
+
+
+def cells_of(mutant: Mutant) -> list[str]:
+    """A row of the table of mutants."""
+    return [
+        *(str(mutant.path.relative_to(SOURCES)), str(mutant.line), mutant.operator, mutant.result),
+        *mutant.change,
+    ]
+
+
+def key(cells: Sequence[str]) -> tuple[str, ...]:
+    """What is the same of a mutant in another run, though lines above it were added."""
+    return (cells[0], cells[2], *cells[4:])
+
+
+def read(table: Path) -> list[list[str]]:
+    """The rows of those that survived."""
+    with table.open(newline="") as file:
+        return [cells for cells in csv.reader(file) if cells[3] == "survived"]
 
 
 def note(out: Path, mutant: Mutant) -> None:
     """Adds a mutant to the table in the file, and tells of one that survived."""
     with out.open("a", newline="") as file:
-        csv.writer(file).writerow(
-            [mutant.path.relative_to(SOURCES), mutant.line, mutant.operator, mutant.result, *mutant.change]
-        )
+        csv.writer(file).writerow(cells_of(mutant))
     if mutant.result == "survived":
+        before, after = mutant.change
         print(
-            f"  {mutant.path.relative_to(SOURCES)}:{mutant.line}\n    - {mutant.change[0]}\n    + {mutant.change[1]}"
+            f"  {mutant.path.relative_to(SOURCES)}:{mutant.line}\n    - {before}\n    + {after}", flush=True
         )
 
 

@@ -68,7 +68,8 @@ class _Positions(Visitor):
 def mutants_of(path: Path, share: float, rng: random.Random) -> tuple[int, list[Mutant]]:
     """How many places of a file can be changed, and the mutants of a random share of them.
 
-    A change of annotations alone is no mutant: nothing evaluates them when the code runs.
+    A change of annotations alone is no mutant, since nothing evaluates them when the code runs; nor is one of the
+    ``*`` of a signature.
     """
     source = path.read_text()
     tree, meaning, before = get_ast(source), _meaning(source), source.splitlines()
@@ -93,11 +94,15 @@ def mutants_of(path: Path, share: float, rng: random.Random) -> tuple[int, list[
 
 
 def _meaning(source: str) -> str:
-    """The module's syntax without annotations, which nothing evaluates when it runs."""
+    """The module's syntax without annotations, and without what may be given by position or by name alone."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
+        if isinstance(node, ast.arguments):
+            node.args = node.posonlyargs + node.args + node.kwonlyargs
+            node.defaults = node.defaults + [value for value in node.kw_defaults if value is not None]
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
         if isinstance(node, ast.arg):
             node.annotation = None
         if isinstance(node, ast.AnnAssign):

@@ -227,7 +227,7 @@ def test_terms_and_diagnostics_of_a_regularizer_are_drawn() -> None:
         "Training loss and its parts": ["loss", "jtr/distance"],
         "Training loss of each task": ["depth"],
         "Delta against supervised MTL [%], higher is better": ["val/delta"],
-        "What the regularizer tells of itself": ["jtr/separation/depth"],
+        "jtr/separation, told by the regularizer": ["depth"],
     }
 
 

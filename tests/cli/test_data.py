@@ -165,8 +165,9 @@ class TestCheck:
         assert check(nyu, "--dataset", "nyuv2", "--splits", "train") == 0
         depth = np.concatenate([np.load(p).ravel() for p in (nyu / "train/depth").iterdir()])
         mean, std = depth[depth > 0].mean(), depth[depth > 0].std()
+        printed = capsys.readouterr().out
         row = re.search(
-            r"^ *depth +([\d.]+)% +(\S+) +(\S+) +(\S+) +(\S+)", capsys.readouterr().out, re.MULTILINE
+            r"^ *depth +([\d.]+)% +(\S+) +(\S+) +(\S+) +(\S+) +0 to 10 m *$", printed, re.MULTILINE
         )
         assert row is not None
         assert [float(v) for v in row.groups()[3:]] == pytest.approx([mean, std], rel=1e-3)

@@ -12,6 +12,7 @@ import yaml
 from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
 from jtr_lightning.cli.reporting import RunTensorBoardLogger, write_out_logger
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.reporting.wandb_logger import PartialLabelWandbLogger
 from tests.tiny import TinyData, ToyNetwork
 
@@ -38,6 +39,9 @@ def test_loggers_have_short_names(form: list[str]) -> None:
     assert write_out_logger(given("wandb")) == given(path)
     assert write_out_logger(given("true")) == given("true")
     assert write_out_logger(["fit", "--name", "wandb"]) == ["fit", "--name", "wandb"]
+    assert write_out_logger(given("TensorBoardLogger")) == given("TensorBoardLogger")
+    with pytest.raises(ConfigError, match=r"found 'tensorbord', did you mean 'tensorboard'\?"):
+        write_out_logger(given("tensorbord"))
 
 
 def test_fit_and_test_leave_one_page_with_both_results() -> None:

@@ -11,11 +11,11 @@ from PIL import Image
 from jtr_lightning.data.checking import check, spaced
 from jtr_lightning.data.codings import ClassIds
 from jtr_lightning.data.contact_sheet import Part, choose, contact_sheet
-from jtr_lightning.data.doubts import doubts
+from jtr_lightning.data.doubts import doubts, expected
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
+from jtr_lightning.tasks import DenseRegression, Depth, Normals, Regression, Segmentation, Task
 from tests.data.tiny import TinyDataModule, write_tiny
 
 
@@ -318,3 +318,18 @@ class TestContactSheet:
             assert (legends == colour).all(-1).sum() >= 13 * 13
         turbo = Depth().render(torch.linspace(0.01, 7.99, 9).view(1, 1, 1, 9))[0, :, 0].T.numpy()
         assert all((np.abs(legends.astype(int) - colour).max(-1) < 6).any() for colour in turbo)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (Segmentation(3), "0 to 2"),
+        (Depth(), "above 0 m"),
+        (Depth(unit="", expected_range=(0, 1)), "0 to 1"),
+        (Normals(), "length 1"),
+        (DenseRegression(low=-1, unit="lx"), "-1 to 1 lx"),
+        (Regression(unit="deg"), ""),
+    ],
+)
+def test_the_table_of_values_says_which_ones_a_task_expects(task: Task, text: str) -> None:
+    assert expected(task) == text

@@ -8,7 +8,7 @@ import torch
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation
 from jtr_lightning.tasks.base import masked_mean
-from jtr_lightning.tasks.dense import DenseTask, unit_length
+from jtr_lightning.tasks.dense import DenseTask, sharpened_cross_entropy, unit_length
 
 
 def test_masked_mean_is_the_mean_over_each_samples_own_pixels() -> None:
@@ -28,6 +28,17 @@ def test_a_task_without_a_pixel_loss_is_told() -> None:
 def test_masked_mean_of_half_precision_does_not_overflow() -> None:
     values = torch.full((1, 1, 300, 300), 2.0, dtype=torch.float16)
     assert masked_mean(values, torch.ones(1, 1, 300, 300, dtype=torch.bool)).item() == 2.0
+
+
+def test_consistency_of_classes_is_cross_entropy_to_the_squared_probabilities() -> None:
+    prediction = torch.tensor([0.8, 0.2]).log().view(1, 2, 1, 1)
+    reference = torch.tensor([0.6, 0.4]).log().view(1, 2, 1, 1)
+    expected = -(0.36 * math.log(0.8) + 0.16 * math.log(0.2)) / 0.52
+    assert sharpened_cross_entropy(prediction, reference).item() == pytest.approx(expected, rel=1e-5)
+    visible = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    found = Segmentation(2).consistency_loss(prediction, reference, visible)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert Segmentation(2).consistency_loss(prediction, reference, ~visible).item() == 0
 
 
 class TestSegmentation:
@@ -95,6 +106,19 @@ class TestSegmentation:
         target = Segmentation(3, ignore_index=255).to_target(np.array([[0, 255, 2, 1]], dtype=np.uint8))
         assert target.tolist() == [[0, -1, 2, 1]]
 
+    def test_a_label_may_have_an_axis_of_one_channel_and_no_other(self) -> None:
+        assert Segmentation(3).to_target(np.array([[[0], [2], [1]], [[0], [0], [255]]])).tolist() == [
+            [0, 2, 1],
+            [0, 0, -1],
+        ]
+        for shape in ((1, 3, 2), (3,), (1, 1, 3, 1)):
+            with pytest.raises(DataError, match=r"should have the shape \[H, W\]; found"):
+                Segmentation(3).to_target(np.zeros(shape, np.uint8))
+
+    def test_a_label_without_any_class(self) -> None:
+        for no_class in (255, -1):
+            assert Segmentation(3).to_target(np.full((1, 2), no_class)).tolist() == [[-1, -1]]
+
     @pytest.mark.parametrize("bad", [3, -2])
     def test_an_id_out_of_range_is_refused(self, bad: int) -> None:
         with pytest.raises(DataError, match=rf"class ids 0..2.*found ids from .*{bad}"):
@@ -142,6 +166,32 @@ class TestDepth:
         assert Depth().zoomed(values, zoom).flatten().tolist() == [3.0, 2.0]
         assert Depth(inverse=True).zoomed(values, zoom).flatten().tolist() == [3.0, 4.5]
 
+    def test_an_invalid_depth_has_the_code_of_0(self) -> None:
+        target = torch.tensor([0.0, -3.0, float("nan"), float("inf")]).view(1, 1, 1, 4)
+        expected = 0.5 * (1 + math.erf(-1 / math.sqrt(2)))
+        code = Depth(mean=2.0, std=2.0).encode_target(target).flatten().tolist()
+        assert code == pytest.approx([expected] * 4, rel=1e-5)
+
+    def test_reconstruction_is_the_absolute_difference_between_the_sigmoid_and_the_code(self) -> None:
+        output = torch.tensor([0.25, 0.9, 0.5]).logit().view(1, 1, 1, 3)
+        code = torch.tensor([0.75, 0.8, 0.0]).view(1, 1, 1, 3)
+        mask = torch.tensor([True, True, False]).view(1, 1, 1, 3)
+        assert Depth().reconstruction_loss(output, code, mask).item() == pytest.approx((0.5 + 0.1) / 2)
+
+    def test_the_code_for_a_pair_is_the_share_of_each_samples_own_maximum(self) -> None:
+        values = torch.tensor([[1.0, 4.0, -2.0, 0.0], [0.5, 0.25, 0.0, 0.0], [-1.0, -2.0, 0.0, -3.0]])
+        code = Depth().encode_prediction_for_pair(values.view(3, 1, 2, 2)).flatten(1)
+        assert code.tolist() == [[0.25, 1, 0, 0], [1, 0.5, 0, 0], [0, 0, 0, 0]]
+        target = torch.tensor([2.0, float("nan"), float("inf"), 1.0]).view(1, 1, 2, 2)
+        assert Depth().encode_target_for_pair(target).flatten().tolist() == [1, 0, 0, 0.5]
+
+    @pytest.mark.parametrize("name", ["expected_range", "expected_median"])
+    @pytest.mark.parametrize("ends", [(1.0, 1.0), (2.0, 1.0)])
+    def test_an_expectation_is_a_range(self, name: str, ends: tuple[float, float]) -> None:
+        with pytest.raises(ConfigError, match=f"`{name}` should be a smaller and a larger value"):
+            Depth(**{name: ends})
+        assert getattr(Depth(**{name: (0.5, 1.0)}), name) == (0.5, 1.0)
+
     def test_std_must_be_positive(self) -> None:
         with pytest.raises(ConfigError, match="`std` should be above 0; found 0"):
             Depth(std=0.0)
@@ -179,6 +229,22 @@ class TestNormals:
             3,
         ]
 
+    def test_consistency_is_one_minus_the_cosine_whatever_the_length_of_the_reference(self) -> None:
+        prediction = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
+        visible = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+        for reference, expected in (([0.0, 0.0, 0.5], 0.0), ([0.3, 0.0, 0.0], 1.0), ([0.0, 0.4, 0.3], 0.4)):
+            found = Normals().consistency_loss(prediction, torch.tensor(reference).view(1, 3, 1, 1), visible)
+            assert found.item() == pytest.approx(expected, abs=1e-4)
+
+    def test_the_mean_of_normals_is_made_a_unit_vector(self) -> None:
+        mean = torch.tensor([0.0, 0.3, 0.4]).view(1, 3, 1, 1)
+        assert Normals().renormalize(mean).flatten().tolist() == pytest.approx([0, 0.6, 0.8], abs=1e-5)
+
+    def test_a_normal_that_is_not_finite_is_invalid_and_has_the_code_of_the_zero_vector(self) -> None:
+        target = torch.tensor([0.0, float("nan"), 1.0]).view(1, 3, 1, 1)
+        assert not Normals().valid(target).any()
+        assert Normals().encode_target(target).flatten().tolist() == [0.5, 0.5, 1.0]
+
     def test_only_the_zero_vector_is_invalid(self) -> None:
         # The sum of the components is 0 for a valid normal too.
         target = (
@@ -210,6 +276,13 @@ class TestDenseRegression:
             torch.tensor([-3.0, -2.0, 0.0, 2.0, 9.0]).view(1, 1, 1, 5)
         )
         assert code.flatten().tolist() == [0, 0, 0.5, 1, 1]
+
+    def test_reconstruction_is_the_absolute_difference_averaged_over_channels_and_pixels(self) -> None:
+        output = torch.tensor([[0.25, 0.9], [0.5, 0.5]]).logit().view(1, 2, 1, 2)
+        code = torch.tensor([[0.75, 0.0], [0.4, 0.0]]).view(1, 2, 1, 2)
+        mask = torch.tensor([True, False]).view(1, 1, 1, 2)
+        found = DenseRegression(2).reconstruction_loss(output, code, mask)
+        assert found.item() == pytest.approx((0.5 + 0.1) / 2)
 
     def test_an_invalid_pixel_has_a_finite_code(self) -> None:
         assert DenseRegression(1).encode_target(torch.full((1, 1, 1, 1), float("nan"))).item() == 0

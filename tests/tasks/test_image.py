@@ -59,6 +59,36 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         Regression(scale=0)
 
 
+def test_the_mean_of_log_probabilities_is_made_one_again() -> None:
+    mean = torch.tensor([[0.2, 0.2], [0.1, 0.3]]).log()
+    found = Classification(2).renormalize(mean).exp()
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [0.25, 0.75]]))
+
+
+def test_minus_1_is_no_class_and_minus_2_a_mistake() -> None:
+    assert int(Classification(2).to_target(np.array([-1]))) == -1
+    assert int(Classification(2).to_target(np.array([[1]]))) == 1
+    with pytest.raises(DataError, match="found -2"):
+        Classification(2).to_target(np.array(-2))
+
+
+def test_the_parameters_of_a_regression() -> None:
+    with pytest.raises(ConfigError, match="`channels` should be at least 1; found 0"):
+        Regression(0)
+    task = Regression(2, scale=0.5, mean=3.0)
+    assert task.activate(torch.tensor([[0.0, 2.0]])).tolist() == [[3.0, 4.0]]
+    assert task.blank(5, 6).isnan().all()
+    assert task.to_target(np.array([[1.0], [2.0]])).tolist() == [1.0, 2.0]
+
+
+def test_an_image_with_one_of_two_values_counts_as_unlabelled() -> None:
+    task, raw = Regression(2), torch.zeros(2, 2)
+    target = torch.tensor([[0.5, 3.0], [0.5, float("nan")]])
+    assert task.valid(target).tolist() == [True, False]
+    # Smooth L1: 0.5^2 / 2 and 3 - 1/2, averaged.
+    assert task.loss(task.activate(raw), target).tolist() == pytest.approx([(0.125 + 2.5) / 2, 0.0])
+
+
 def test_pictures_show_the_value() -> None:
     one, other = Classification(["kitchen", "office"]).render(torch.tensor([0, 1]))
     assert not torch.equal(one, other)

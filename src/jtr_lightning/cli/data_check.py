@@ -18,7 +18,7 @@ from jtr_lightning.cli.main import EXIT_USER_ERROR
 from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.checking import SplitFacts, check
 from jtr_lightning.data.contact_sheet import Part, choose, contact_sheet
-from jtr_lightning.data.doubts import LabelFacts, class_names
+from jtr_lightning.data.doubts import LabelFacts, class_names, expected
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
@@ -89,7 +89,7 @@ def _print_split(out: Console, split: str, facts: SplitFacts, tasks: Mapping[str
         if facts.read < number:
             out.print(f"{facts.read} of them were read.")
         out.print(_file_table(facts, tasks))
-        out.print(_value_table(facts))
+        out.print(_value_table(facts, tasks))
         out.print(_joint_table(facts, tasks))
         for name, label in facts.labels.items():
             if label.classes is not None:
@@ -131,13 +131,14 @@ def _file_table(facts: SplitFacts, tasks: Mapping[str, Task]) -> Table:
     return table
 
 
-def _value_table(facts: SplitFacts) -> Table:
-    """The valid values of all labels; what has classes has no mean."""
-    table = _table("Values", "task", "invalid", "min", "max", "mean", "std")
+def _value_table(facts: SplitFacts, tasks: Mapping[str, Task]) -> Table:
+    """The valid values of all labels beside those that the task expects; what has classes has no mean."""
+    table = _table("Values", "task", "invalid", "min", "max", "mean", "std", "expected")
     for name, label in facts.labels.items():
         moments = ("", "") if label.classes is not None else (f"{label.mean:.4g}", f"{label.std:.4g}")
         ends = (f"{label.low:.4g}", f"{label.high:.4g}") if label.values else ("", "")
-        table.add_row(escape(name), f"{label.invalid / max(label.places, 1):.1%}", *ends, *moments)
+        share = f"{label.invalid / max(label.places, 1):.1%}"
+        table.add_row(escape(name), share, *ends, *moments, escape(expected(tasks[name])))
     return table
 
 

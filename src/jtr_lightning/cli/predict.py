@@ -66,7 +66,7 @@ def _predict_folder(arguments: list[str]) -> None:
     )
     try:
         with _precision(given.precision, device), bar:
-            line = bar.add_task("", total=None)
+            line = bar.add_task("", total=None, visible=False)  # shown once there is something to predict
             summary = predict_folder(
                 predictor,
                 given.images,
@@ -75,7 +75,7 @@ def _predict_folder(arguments: list[str]) -> None:
                 pictures=given.pictures,
                 overwrite=given.overwrite,
                 on_error=given.on_error,
-                progress=lambda done, total: bar.update(line, completed=done, total=total),
+                progress=lambda done, total: bar.update(line, completed=done, total=total, visible=True),
             )
     except torch.OutOfMemoryError as error:
         raise ConfigError(

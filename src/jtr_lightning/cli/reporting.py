@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from jtr_lightning.callbacks.panel_logger import PanelLogger
 from jtr_lightning.callbacks.report import Report
+from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.reporting.wandb_logger import PartialLabelWandbLogger
 
 LOGGER = "--trainer.logger"
@@ -46,15 +48,27 @@ def write_out_logger(arguments: Sequence[str]) -> list[str]:
 
     Returns:
         The arguments for the parser.
+
+    Raises:
+        ConfigError: A name is misspelled.
     """
     written = list(arguments)
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == LOGGER and equals:
-            written[i] = f"{flag}={SHORT_NAMES.get(value, value)}"
+            written[i] = f"{flag}={_class_of(value)}"
         elif flag == LOGGER and i + 1 < len(arguments):
-            written[i + 1] = SHORT_NAMES.get(arguments[i + 1], arguments[i + 1])
+            written[i + 1] = _class_of(arguments[i + 1])
     return written
+
+
+def _class_of(name: str) -> str:
+    if name.islower() and name not in SHORT_NAMES and get_close_matches(name, SHORT_NAMES):
+        raise ConfigError(
+            f"Parameter `trainer.logger` should be {', '.join(SHORT_NAMES)}, true, false or a class; found '{name}', "
+            f"{did_you_mean(name, SHORT_NAMES)}"
+        )
+    return SHORT_NAMES.get(name, name)
 
 
 def add_options(parser: LightningArgumentParser) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from jtr_lightning.data.base import PartialLabelDataModule, Split
-from jtr_lightning.data.doubts import LabelFacts, doubts, overall_doubts, overall_notes
+from jtr_lightning.data.doubts import LabelFacts, doubts, overall
 from jtr_lightning.data.loader import use_one_thread
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import DataError
@@ -288,5 +288,6 @@ def _judge(facts: SplitFacts, data: PartialLabelDataModule) -> None:
         )
     for name, label in facts.labels.items():
         task, where = data.tasks[name], f"Task '{name}': "
-        facts.problems.extend(where + doubt for doubt in overall_doubts(task, label))
-        facts.notes.extend(where + note for note in overall_notes(task, label))
+        wrong, notes = overall(task, label)
+        facts.problems.extend(where + sentence for sentence in wrong)
+        facts.notes.extend(where + sentence for sentence in notes)

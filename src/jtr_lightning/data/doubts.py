@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import singledispatch
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -80,6 +82,39 @@ class LabelFacts:
 
 
 @singledispatch
+def expected(task: Task) -> str:
+    """Which valid values a label should have, for a table; ``expected.register`` adds a kind of task.
+
+    Args:
+        task: The task.
+
+    Returns:
+        Such as ``0 to 10 m``; empty where any value will do.
+    """
+    return f"0 to {task.channels - 1}" if task.target_dtype == torch.int64 else ""
+
+
+@expected.register
+def _(task: Depth) -> str:
+    return (
+        f"above {_with_unit('0', task)}"
+        if task.expected_range is None
+        else _range(*task.expected_range, task)
+    )
+
+
+@expected.register
+def _(task: Normals) -> str:
+    del task
+    return "length 1"
+
+
+@expected.register
+def _(task: DenseRegression) -> str:
+    return _range(task.low, task.high, task)
+
+
+@singledispatch
 def doubts(task: Task, target: Tensor, valid: Tensor) -> list[str]:
     """What is wrong with the values of a label that its task can read; ``doubts.register`` adds a kind of task.
 
@@ -109,7 +144,7 @@ def _(task: Depth, target: Tensor, valid: Tensor) -> list[str]:
         outside = values[(values < low) | (values > high)]
         if len(outside):
             found.append(
-                f"a depth should be from {_with_unit(low, high, task)}; found {len(outside)} of {len(values)} values "
+                f"a depth should be from {_range(low, high, task)}; found {len(outside)} of {len(values)} values "
                 f"from {float(outside.min()):.4g} to {float(outside.max()):.4g}."
             )
     return found
@@ -146,84 +181,84 @@ def _(task: DenseRegression, target: Tensor, valid: Tensor) -> list[str]:
     return [message]
 
 
+class Overall(NamedTuple):
+    """What is told of all labels of a split together, one sentence each.
+
+    Attributes:
+        wrong: What is wrong.
+        notes: What is unusual, but can be trained on.
+    """
+
+    wrong: list[str]
+    notes: list[str]
+
+
 @singledispatch
-def overall_doubts(task: Task, facts: LabelFacts) -> list[str]:
-    """What is wrong with all labels of a split together; ``overall_doubts.register`` adds a kind of task.
+def overall(task: Task, facts: LabelFacts) -> Overall:
+    """Looks at all labels of a split together; ``overall.register`` adds a kind of task.
 
     Args:
         task: The task.
         facts: What its labels hold, at least one.
 
     Returns:
-        One sentence each.
+        What is wrong and what is unusual.
     """
-    del task, facts
-    return []
-
-
-@overall_doubts.register
-def _(task: Depth, facts: LabelFacts) -> list[str]:
-    if task.expected_median is None or not facts.medians:
-        return []
-    low, high = task.expected_median
-    middle = float(np.median(facts.medians))
-    if low <= middle <= high:
-        return []
-    message = (
-        f"the median of a depth should mostly be from {_with_unit(low, high, task)}; found {middle:.4g} in the middle "
-        f"of {len(facts.medians)} labels. Mend the unit of the files or their scale, or the task's `expected_median`."
+    if facts.classes is None or not facts.classes.any():
+        return Overall([], [])
+    names = class_names(task)
+    absent = [str(names[c]) for c in np.flatnonzero(facts.classes == 0)]
+    return Overall(
+        [],
+        [f"never found: the class{'es' if len(absent) > 1 else ''} {', '.join(absent)}."] if absent else [],
     )
-    return [message]
 
 
-@overall_doubts.register
-def _(task: Segmentation, facts: LabelFacts) -> list[str]:
+@overall.register
+def _(task: Segmentation, facts: LabelFacts) -> Overall:
     """A mask of black and white: 255, the usual id of 'no class', is the second class."""
+    found = overall.dispatch(Task)(task, facts)
     if facts.classes is None or len(facts.classes) != 2 or set(facts.void_ids) != {_EIGHT_BIT_TOP}:
-        return []
+        return found
     if not facts.classes[0] or facts.classes[1]:
-        return []
+        return found
     message = (
         f"two classes should have the ids 0 and 1; found 0 and {_EIGHT_BIT_TOP} alone, and {_EIGHT_BIT_TOP} means 'no "
         f"class', so that no pixel is of class '{task.class_names[1]}'. If it is that class, read the files with the "
         f"coding ClassIds and its `ids: [0, {_EIGHT_BIT_TOP}]` (parameter `codings`)."
     )
-    return [message]
+    return found._replace(wrong=[message])
 
 
-@singledispatch
-def overall_notes(task: Task, facts: LabelFacts) -> list[str]:
-    """What is unusual in all labels of a split together, but can be trained on.
-
-    Args:
-        task: The task.
-        facts: What its labels hold, at least one.
-
-    Returns:
-        One sentence each.
-    """
-    if facts.classes is None or not facts.classes.any():
-        return []
-    names = class_names(task)
-    absent = [str(names[c]) for c in np.flatnonzero(facts.classes == 0)]
-    return [f"the class {', '.join(absent)} never occurs."] if absent else []
-
-
-@overall_notes.register
-def _(task: Depth, facts: LabelFacts) -> list[str]:
-    if not facts.values or (
-        abs(facts.mean - task.mean) <= 3 * task.std and task.std / 10 <= facts.std + 1e-9 <= 10 * task.std
-    ):
-        return []
-    message = (
-        f"its values have mean {facts.mean:.4g} and standard deviation {facts.std:.4g}, but the task says "
-        f"{task.mean:.4g} and {task.std:.4g}, by which JTR codes them. Give the task `mean` and `std`."
+@overall.register
+def _(task: Depth, facts: LabelFacts) -> Overall:
+    found = Overall([], [])
+    if task.expected_median is not None and facts.medians:
+        low, high = task.expected_median
+        middle = float(np.median(facts.medians))
+        if not low <= middle <= high:
+            found.wrong.append(
+                f"the median of a depth should mostly be from {_range(low, high, task)}; found {middle:.4g} in the "
+                f"middle of {len(facts.medians)} labels. Mend the unit of the files or their scale, or the task's "
+                "`expected_median`."
+            )
+    as_coded = abs(facts.mean - task.mean) <= 3 * task.std and (
+        task.std / 10 <= facts.std + 1e-9 <= 10 * task.std
     )
-    return [message]
+    if facts.values and not as_coded:
+        found.notes.append(
+            f"its values have mean {facts.mean:.4g} and standard deviation {facts.std:.4g}, but the task says "
+            f"{task.mean:.4g} and {task.std:.4g}, by which JTR codes them. Give the task `mean` and `std`."
+        )
+    return found
 
 
-def _with_unit(low: float, high: float, task: Task) -> str:
-    return f"{low:g} to {high:g} {task.unit}".rstrip()
+def _range(low: float, high: float, task: Task) -> str:
+    return _with_unit(f"{low:g} to {high:g}", task)
+
+
+def _with_unit(text: str, task: Task) -> str:
+    return f"{text} {task.unit}".rstrip()
 
 
 def class_names(task: Task) -> list[str]:

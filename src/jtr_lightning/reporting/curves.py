@@ -114,8 +114,10 @@ def panels_of(
     against = f" against {baseline}" if baseline else ""
     title = f"Delta{against} [%], higher is better"
     panels.append(Panel(title, "epoch", _lines(rows, "epoch", ["val/delta"])))
-    title = "What the regularizer tells of itself"
-    panels.append(Panel(title, "epoch", _lines(rows, "epoch", told, "val/"), logarithmic=True))
+    for group in dict.fromkeys(key.rpartition("/")[0] for key in told):
+        members = [key for key in told if key.rpartition("/")[0] == group]
+        title = f"{group.removeprefix('val/')}, told by the regularizer"
+        panels.append(Panel(title, "epoch", _lines(rows, "epoch", members, f"{group}/"), logarithmic=True))
     return [panel for panel in panels if panel.lines]
 
 
@@ -194,7 +196,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
     if len(panel.lines) + len(panel.marks) > 1:
-        axis.legend(fontsize=7.5, frameon=False)
+        axis.legend(fontsize=7.5, frameon=False, ncols=1 + (len(panel.lines) > 4))
     axis.set_xlabel(panel.across, fontsize=8, color=_INK)
     axis.tick_params(labelsize=8, colors=_INK)
     axis.locator_params(axis="x", nbins=6, integer=True)

@@ -79,7 +79,7 @@ def table_of(rows: Sequence[Row], sweep: Sweep) -> Table:
     """The best trials for people."""
     names = short_names([p.name for p in sweep.parameters])
     table = Table(pad_edge=False, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.title = f"Trials, the best first ({sweep.metric} {'↑' if sweep.maximize else '↓'})"
+    table.title = f"Trials, the best first ({_with_arrow(sweep)})"
     for head in ("trial", sweep.metric, *names.values()):
         table.add_column(Text(head), justify="right", overflow="fold")
     for position, row in enumerate(rows[:SHOWN]):
@@ -140,7 +140,7 @@ def draw(rows: Sequence[Row], sweep: Sweep, folder: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.tick_params(labelsize=8)
-        axis.set_ylabel(sweep.metric, fontsize=8, parse_math=False)
+        axis.set_ylabel(_with_arrow(sweep), fontsize=8, parse_math=False)
     _draw_history(axes[0], drawn, sweep.maximize)
     for axis, parameter in zip(axes[1:], varied, strict=False):
         _draw_against(axis, drawn, parameter.name)
@@ -150,6 +150,10 @@ def draw(rows: Sequence[Row], sweep: Sweep, folder: Path) -> None:
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter("{x:g}")
     figure.savefig(folder / PLOT, dpi=120)
+
+
+def _with_arrow(sweep: Sweep) -> str:
+    return f"{sweep.metric} {'↑' if sweep.maximize else '↓'}"
 
 
 def _points(axis: Axes, xs: Sequence[float], rows: Sequence[Row]) -> None:
