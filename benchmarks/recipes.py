@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.networks.segnet_blocks import SegNetHead
 from jtr_lightning.regularizers.base import Regularizer, View
-from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.jtr import JTR, Stacks, cosine_distance
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -32,11 +34,20 @@ class GraphOfEveryView(JTR):
         return tuple(View(view.batch, grad=True) for view in super().sample_views(batch))
 
 
+class FrozenByCopy(JTR):
+    """JTR whose first distance goes through a copy of the encoder, for which gradients are computed and thrown away."""
+
+    def _network_distance(self, stacks: Stacks) -> Tensor:
+        latent = copy.deepcopy(self.autoencoder).encode(torch.cat([stacks.target, stacks.prediction]))
+        return cosine_distance(latent, stacks.mask)
+
+
 REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "loop": LoopJTR,
     "published": JTR,
     "heads as two layers": TwoLayerHeads,
     "view 2 with a graph": GraphOfEveryView,
+    "frozen by copy": FrozenByCopy,
     "views 1": lambda: JTR(views=1),
     "half stacks": lambda: JTR(stack_scale=0.5),
     "efficient": lambda: JTR(views=1, stack_scale=0.5),

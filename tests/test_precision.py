@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -98,8 +99,8 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rooms")
 
 
-def train(precision: str, rooms: Path, steps: int, seed: int = 0) -> list[float]:
-    L.seed_everything(seed, verbose=False)
+def train(precision: Any, rooms: Path, steps: int, accelerator: str = "cpu") -> list[float]:
+    L.seed_everything(0, verbose=False)
     data = RoomsDataModule(
         rooms, scenario=OneLabel(), batch_size=8, size=(32, 40), num_train=32, num_val=1, num_test=1, make_workers=1
     )  # fmt: skip
@@ -109,9 +110,11 @@ def train(precision: str, rooms: Path, steps: int, seed: int = 0) -> list[float]
         data.tasks, network, jtr, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3)
     )
     losses = Losses()
+    given = {"plugins": precision} if isinstance(precision, MixedPrecision) else {"precision": precision}
     trainer = L.Trainer(
-        accelerator="cpu",
-        precision=precision,  # type: ignore[arg-type]
+        **given,
+        accelerator=accelerator,
+        devices=1,
         max_steps=steps,
         limit_val_batches=0,
         logger=False,
@@ -126,23 +129,48 @@ def train(precision: str, rooms: Path, steps: int, seed: int = 0) -> list[float]
     return losses.values
 
 
+def true_16_mixed() -> MixedPrecision:
+    """What ``16-mixed`` is on a GPU, scaled gradients and all, for a CPU, where the flag would mean bfloat16."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+
+STEPS = 200
 BAND = 0.1
 """How far means of 25 steps' losses may lie from float32's, as a share of them."""
 
 
-@pytest.mark.slow
-def test_two_hundred_steps_stay_in_a_band_around_float32(rooms: Path) -> None:
-    exact, half = train("32-true", rooms, 200), train("bf16-mixed", rooms, 200)
-    assert len(exact) == len(half) == 200
+def assert_in_the_band(half: list[float], exact: list[float]) -> None:
+    assert len(exact) == len(half) == STEPS
     assert exact != half
-    means = [[statistics.fmean(values[i : i + 25]) for i in range(0, 200, 25)] for values in (exact, half)]
+    means = [[statistics.fmean(values[i : i + 25]) for i in range(0, STEPS, 25)] for values in (exact, half)]
     assert means[0][-1] < 0.8 * means[0][0]  # it learns
     assert means[1] == pytest.approx(means[0], rel=BAND)
 
 
+@pytest.fixture(scope="module")
+def exact(rooms: Path) -> list[float]:
+    return train("32-true", rooms, STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", ["bf16-mixed", "16-mixed"])
+def test_two_hundred_steps_stay_in_a_band_around_float32(half: str, rooms: Path, exact: list[float]) -> None:
+    assert_in_the_band(train(true_16_mixed() if half == "16-mixed" else half, rooms, STEPS), exact)
+
+
 @pytest.mark.filterwarnings("ignore:You passed .*16-mixed.* but AMP with fp16 is not supported on CPU")
-def test_float16_on_a_cpu_is_bfloat16(rooms: Path) -> None:
-    assert train("16-mixed", rooms, 5) == train("bf16-mixed", rooms, 5)
+def test_the_flag_of_float16_is_bfloat16_on_a_cpu(rooms: Path) -> None:
+    by_flag = train("16-mixed", rooms, 5)
+    assert by_flag == train("bf16-mixed", rooms, 5)
+    assert by_flag != train(true_16_mixed(), rooms, 5)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("half", ["bf16-mixed", "16-mixed"])
+def test_on_a_gpu_two_hundred_steps_stay_in_the_band(half: str, rooms: Path) -> None:
+    assert_in_the_band(train(half, rooms, STEPS, "gpu"), train("32-true", rooms, STEPS, "gpu"))
 
 
 @pytest.mark.gpu
