@@ -241,7 +241,7 @@ def test_the_console_is_quiet_and_ends_with_the_metrics(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "Data: 6 training samples, labelled (FullLabels): segmentation 6, depth 6, normals 6"
     assert lines[1].startswith("Model: ToyNetwork of ")
-    assert any("abs_err in m ↓" in line for line in lines)
+    assert any("abs_err [m] ↓" in line for line in lines)
     assert lines[-1] == "Run folder: runs/run/0"
 
 
