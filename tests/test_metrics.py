@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jtr_lightning.metrics import SegmentationScores
-from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation
+from jtr_lightning.tasks import DenseRegression, Depth, Normals, Regression, Segmentation
 
 
 def log_one_hot(ids: torch.Tensor, classes: int) -> torch.Tensor:
@@ -112,9 +112,16 @@ def test_the_median_angle_is_that_of_all_pixels() -> None:
 def test_dense_errors_in_closed_form() -> None:
     metrics = DenseRegression(2).metrics()
     target = torch.tensor([[1.0, float("nan")], [0.0, 0.0]]).view(1, 2, 1, 2)
-    metrics.update(torch.zeros(1, 2, 1, 2), target)
-    assert metrics.compute()["l1"] == 0.5
-    assert metrics.compute()["rmse"].item() == pytest.approx(math.sqrt(0.5))
+    metrics.update(torch.tensor([[3.0, 7.0], [-1.0, 7.0]]).view(1, 2, 1, 2), target)
+    assert metrics.compute()["l1"].item() == pytest.approx((2 + 1) / 2)
+    assert metrics.compute()["rmse"].item() == pytest.approx(math.sqrt((4 + 1) / 2))
+
+
+def test_errors_of_values_in_closed_form() -> None:
+    metrics = Regression(2).metrics()
+    target = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    metrics.update(torch.tensor([[3.0, -1.0], [7.0, 7.0]]), target)
+    assert metrics.compute()["mae"].item() == pytest.approx((2 + 1) / 2)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,11 @@ def test_a_fraction_can_differ_by_task_and_counts_what_exists() -> None:
 
 # What holds for all of them
 
+
+def test_without_a_share_half_of_each_tasks_labels_are_kept() -> None:
+    assert FractionLabels().availability(table((12, 3)), 0).sum(0).tolist() == [6, 6, 6]
+
+
 SCENARIOS = [FullLabels(), OneLabel(), RandomLabels(), HalfLabels(), FractionLabels(0.4)]
 
 
