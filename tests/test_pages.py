@@ -209,8 +209,19 @@ def test_the_commands_about_resuming_run(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_results_run(workplace: Path) -> None:
-    run_commands(_text("../experiments/rooms/results/README.md"), {"fit": [*SMALL_TRAINING, *SMALL_ROOMS]})
+def test_the_commands_of_the_results_run(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    small = [*SMALL_TRAINING, *SMALL_ROOMS]
+    aligned = ["--epochs", "1", "--batches", "2", *small]
+    run_commands(
+        _text("../experiments/rooms/results/README.md"),
+        {"fit": small, "benchmarks/gradient_alignment.py": aligned},
+    )
+    printed = capfd.readouterr().out
+    assert re.findall(r"^\| 1 \| (\w+) \|", printed, re.MULTILINE)[:3] == [
+        "jtr",
+        "jtr_reconstruction",
+        "jtr_crossed",
+    ]
     metrics = Path("runs/rooms-demo-supervised/0/metrics.json").read_text(encoding="utf-8")
     assert "test/depth/abs_err" in metrics
 
