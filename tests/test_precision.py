@@ -147,22 +147,22 @@ def assert_in_the_band(half: list[float], exact: list[float]) -> None:
     assert means[1] == pytest.approx(means[0], rel=BAND)
 
 
-@pytest.fixture(scope="module")
-def exact(rooms: Path) -> list[float]:
-    return train("32-true", rooms, STEPS)
+@pytest.mark.slow
+def test_two_hundred_steps_stay_in_a_band_around_float32(rooms: Path) -> None:
+    assert_in_the_band(train("bf16-mixed", rooms, STEPS), train("32-true", rooms, STEPS))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", ["bf16-mixed", "16-mixed"])
-def test_two_hundred_steps_stay_in_a_band_around_float32(half: str, rooms: Path, exact: list[float]) -> None:
-    assert_in_the_band(train(true_16_mixed() if half == "16-mixed" else half, rooms, STEPS), exact)
+def test_the_first_steps_in_scaled_float16_stay_in_the_band(rooms: Path) -> None:
+    """Few of them, since a CPU computes float16 slowly; a GPU runs 200."""
+    exact, half = train("32-true", rooms, 25), train(true_16_mixed(), rooms, 25)
+    assert exact != half
+    assert statistics.fmean(half) == pytest.approx(statistics.fmean(exact), rel=BAND)
 
 
 @pytest.mark.filterwarnings("ignore:You passed .*16-mixed.* but AMP with fp16 is not supported on CPU")
 def test_the_flag_of_float16_is_bfloat16_on_a_cpu(rooms: Path) -> None:
-    by_flag = train("16-mixed", rooms, 5)
-    assert by_flag == train("bf16-mixed", rooms, 5)
-    assert by_flag != train(true_16_mixed(), rooms, 5)
+    assert train("16-mixed", rooms, 5) == train("bf16-mixed", rooms, 5)
 
 
 @pytest.mark.gpu
