@@ -139,9 +139,9 @@ class HalfLabels(Scenario):
 
     def draw(self, table: SampleTable, rng: np.random.Generator) -> BoolArray:
         k = self._require_tasks(table, 2)
-        number = np.full(len(table.names), k // 2) + (
-            rng.integers(0, 2, size=len(table.names)) if k % 2 else 0
-        )
+        number = np.full(len(table.names), k // 2, dtype=np.int64)
+        if k % 2:
+            number += rng.integers(0, 2, size=len(table.names))
         return _use_every_task(_subsets(number, k, rng), table.on_disk, rng)
 
 
