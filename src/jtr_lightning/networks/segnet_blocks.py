@@ -62,7 +62,7 @@ class InstanceNorm(nn.GroupNorm):
         # In channels_last, a CPU takes three times as long for groups (forward and backward) as for batches.
         samples = [
             F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
-            for sample in input.split(1)
+            for sample in torch.split(input, 1)
         ]
         return torch.cat(samples)
 
@@ -253,8 +253,9 @@ def run_heads(heads: Mapping[str, SegNetHead], feature: Tensor) -> dict[str, Ten
     values = {name: head(feature) for name, head in heads.items() if not head.as_one}
     if together:
         weights, biases = zip(*(heads[name].joined() for name in together), strict=True)
+        sizes = [len(bias) for bias in biases]
         joined = F.conv2d(feature, torch.cat(weights), torch.cat(biases), padding=1)
-        values.update(zip(together, joined.split([len(bias) for bias in biases], 1), strict=True))
+        values.update(zip(together, torch.split(joined, sizes, 1), strict=True))
     return {name: values[name] for name in heads}
 
 
