@@ -46,8 +46,8 @@ def test_a_damaged_picture_is_refused_by_name_or_skipped(suffix: str, name: str,
     finally:
         os.seteuid(user)
         remove(path)
-    assert summary.written == 2
-    assert [str(path) in told for told in summary.skipped] == [True]
+    assert [told for told in summary.skipped if str(path) not in told] == []
+    assert (len(summary.skipped), summary.written) == (1, 2)
     kept = json.loads((open_folder / "b/prediction.json").read_text())
     assert kept["skipped"] == list(summary.skipped)
 

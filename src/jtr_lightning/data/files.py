@@ -7,6 +7,7 @@ ignored, since label files have none: pixels come as they are stored.
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,6 +29,9 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 """Files with one numpy array."""
 SUFFIXES = (*PIXEL_SUFFIXES, *ARRAY_SUFFIXES)
 """Every kind of file that ``read_image`` and ``read_array`` take, in lower case."""
+
+_one_at_a_time = threading.Lock()
+"""Held where a header, a Python literal, is parsed: Python 3.11 counts the depth of a syntax tree once for all threads."""
 
 
 def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
@@ -186,7 +190,7 @@ def read_npz(path: str | Path, key: str | None = None) -> Array:
                     f"The file '{path}' should hold {'one array' if key is None else f'an array {key!r}'}; found "
                     f"{sorted(names)}. Say which one (`keys` of FolderDataModule), or save it alone."
                 )
-            with archive.open(names[wanted]) as member:
+            with archive.open(names[wanted]) as member, _one_at_a_time:
                 return _numbers(np.lib.format.read_array(member, allow_pickle=False), path)
     except DataError:
         raise
@@ -331,9 +335,11 @@ def _read_npy_array(file: BinaryIO) -> Array:
     """As NumPy's ``read_array``; but the header, a Python literal, is parsed once for all files that share it."""
     if np.lib.format.read_magic(file) != (1, 0):
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        with _one_at_a_time:
+            return np.lib.format.read_array(file, allow_pickle=False)
     length = file.read(2)
-    shape, by_columns, dtype = _npy_header(length + file.read(int.from_bytes(length, "little")))
+    with _one_at_a_time:
+        shape, by_columns, dtype = _npy_header(length + file.read(int.from_bytes(length, "little")))
     if dtype.hasobject:
         raise ValueError("Object arrays are not loaded")
     count = math.prod(shape)
