@@ -31,7 +31,7 @@ SUFFIXES = (*PIXEL_SUFFIXES, *ARRAY_SUFFIXES)
 """Every kind of file that ``read_image`` and ``read_array`` take, in lower case."""
 
 _one_at_a_time = threading.Lock()
-"""Held where a header, a Python literal, is parsed: Python 3.11 counts the depth of a syntax tree once for all threads."""
+"""Held while a header, a Python literal, is parsed: Python 3.11 has one count of nesting for all threads."""
 
 
 def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
