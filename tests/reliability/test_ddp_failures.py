@@ -40,7 +40,7 @@ from datetime import timedelta
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy
 from jtr_lightning.callbacks.resume import Resume
-from jtr_lightning.cli.resuming import termination_as_exit_code
+from jtr_lightning.cli.resuming import stopping_with_a_checkpoint
 from jtr_lightning.module import PartialLabelModule
 from tests.toy import ToyDataModule, ToyNetwork
 
@@ -62,7 +62,7 @@ trainer = L.Trainer(
     strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=TIMEOUT)),
     enable_progress_bar=False, enable_model_summary=False, callbacks=[Fate(), Resume(".")],
 )
-with termination_as_exit_code():
+with stopping_with_a_checkpoint(None, lambda: None):
     trainer.fit(PartialLabelModule(data.tasks, ToyNetwork()), data)
 """
 
@@ -102,10 +102,14 @@ def started(
             process.wait()
 
 
-def wait_for(folder: Path, name: str) -> None:
+def wait_for(folder: Path, name: str, processes: list[subprocess.Popen[bytes]]) -> None:
     until = time.monotonic() + START
-    while not (folder / f"{name}_0").exists() or not (folder / f"{name}_1").exists():
-        assert time.monotonic() < until, logs(folder)
+    while not all((folder / f"{name}_{rank}").exists() for rank in (0, 1)):
+        ended = any(
+            process.poll() is not None and not (folder / f"{name}_{rank}").exists()
+            for rank, process in enumerate(processes)
+        )
+        assert not ended and time.monotonic() < until, logs(folder)
         time.sleep(0.02)
 
 
@@ -125,7 +129,7 @@ def logs(folder: Path) -> str:
 )
 def test_the_other_ends_with_an_error(fate: str, timeout: int, least: float, tmp_path: Path) -> None:
     with started(tmp_path, fate, timeout) as processes:
-        wait_for(tmp_path, "at_3")
+        wait_for(tmp_path, "at_3", processes)
         begun = time.monotonic()
         code = processes[0].wait(timeout=(timeout if least else 0) + END)
         took = time.monotonic() - begun
@@ -137,7 +141,7 @@ def test_the_other_ends_with_an_error(fate: str, timeout: int, least: float, tmp
 @pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)], ids=["both", "the first", "the second"])
 def test_sigterm_saves_and_ends_both_wherever_it_arrives(ranks: tuple[int, ...], tmp_path: Path) -> None:
     with started(tmp_path) as processes:
-        wait_for(tmp_path, "at_3")
+        wait_for(tmp_path, "at_3", processes)
         for rank in ranks:
             processes[rank].send_signal(signal.SIGTERM)
         codes = [process.wait(timeout=END) for process in processes]
@@ -150,7 +154,7 @@ def test_sigterm_saves_and_ends_both_wherever_it_arrives(ranks: tuple[int, ...],
 @pytest.mark.parametrize("ranks", [(0, 1), (1,)], ids=["both", "the second"])
 def test_sigterm_during_the_validation_ends_both_behind_it(ranks: tuple[int, ...], tmp_path: Path) -> None:
     with started(tmp_path, validation=2) as processes:
-        wait_for(tmp_path, "validating")
+        wait_for(tmp_path, "validating", processes)
         for rank in ranks:
             processes[rank].send_signal(signal.SIGTERM)
         (tmp_path / "sent").touch()
