@@ -109,7 +109,8 @@ def wait_for(folder: Path, name: str, processes: list[subprocess.Popen[bytes]]) 
             process.poll() is not None and not (folder / f"{name}_{rank}").exists()
             for rank, process in enumerate(processes)
         )
-        assert not ended and time.monotonic() < until, logs(folder)
+        assert not ended, logs(folder)
+        assert time.monotonic() < until, logs(folder)
         time.sleep(0.02)
 
 
