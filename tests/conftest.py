@@ -65,3 +65,9 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == socket.gethostname()
+
+
+@pytest.fixture
+def in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For commands that write below the working folder, as `jtr fit` does."""
+    monkeypatch.chdir(tmp_path)

@@ -82,9 +82,7 @@ class SleepyAdam(torch.optim.Adam):
         return loss
 
 
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 def bench(*options: str) -> dict[str, Any]:

@@ -18,10 +18,7 @@ from jtr_lightning.module import PartialLabelModule
 from tests.cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
 from tests.tiny import Agreement, Albedo, TinyData, ToyNetwork, tiny_tasks
 
-
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 @pytest.fixture(scope="module")

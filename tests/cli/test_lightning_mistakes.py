@@ -10,10 +10,7 @@ from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import main
 from tests.cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
 
-
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,7 @@ BASE = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 @pytest.mark.parametrize("form", [["--trainer.logger", "{}"], ["--trainer.logger={}"]])

@@ -31,9 +31,7 @@ LR = "model.optimizer.lr"
 GRID = {LR: {"values": [0.0, 0.001, 0.01]}}
 
 
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Datasets in every form, to be damaged and mended."""
+"""Datasets in every form, to be damaged and mended; a training that nothing happens to."""
 
 import os
 import shutil
@@ -6,14 +6,24 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jtr_lightning.data.base import PartialLabelDataModule
 from tests.reliability.damages import Damage, remove, unreadable
 from tests.reliability.forms import FORMS
+from tests.reliability.trainings import Order, fit, state
 
 Open = tuple[PartialLabelDataModule, PartialLabelDataModule, Path]
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[int, list[int]]]:
+    """What the uninterrupted training ends with, and the order of its samples."""
+    order = Order()
+    done = fit("--runs", str(tmp_path_factory.mktemp("whole")), callbacks=[order])
+    return state(done), order.samples
 
 
 @pytest.fixture(scope="session")

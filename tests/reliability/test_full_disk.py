@@ -26,21 +26,9 @@ from tests.reliability.trainings import (
     in_a_process,
     mount_a_small_disk,
     resume,
-    state,
 )
 
-
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """What the uninterrupted training ends with, and the order of its samples."""
-    order = Order()
-    done = fit("--runs", str(tmp_path_factory.mktemp("whole")), callbacks=[order])
-    return state(done), order.samples
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 def stop() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,21 +19,9 @@ from tests.reliability.trainings import (
     in_a_process,
     kill_me,
     resume,
-    state,
 )
 
-
-@pytest.fixture(autouse=True)
-def _in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """What the uninterrupted training ends with, and the order of its samples."""
-    order = Order()
-    done = fit("--runs", str(tmp_path_factory.mktemp("whole")), callbacks=[order])
-    return state(done), order.samples
+pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
 def stop_all() -> None:
