@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_results_of_what_is_finished(
     assert "| jtr | 0.5 | 1.25 |" in text
     assert f"jtr compare {configs[0]} {configs[1]} --seeds 0" in text
     assert not (out / "results.png").exists()
+
+
+def test_a_seed_whose_metric_is_no_number_is_told_in_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    config = str(write_config(tmp_path / "jtr.yaml"))
+    out = tmp_path / "out"
+    arguments = [config, "--seeds", "0", "1", "--out", str(out)]
+    for (_, name), depth in zip(plan(arguments, capsys), (0.5, math.nan), strict=True):
+        (out / "runs" / name).mkdir(parents=True)
+        write_result(out / "runs" / name, fake_result({"seg": 0.5, "depth": depth}))
+    assert main(["compare", *arguments]) == 0
+    assert "| jtr | 0.5 ± 0 | 0.5 (1 of 2) | 2 |" in (out / "results.md").read_text(encoding="utf-8")
+    with (out / "results.csv").open(newline="") as file:
+        assert [row["test/depth/abs_err"] for row in csv.DictReader(file)] == ["0.5", "nan"]
 
 
 def test_finished_runs_of_other_code_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

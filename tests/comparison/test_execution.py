@@ -16,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from jtr_lightning.cli.run_display import RunDisplay
 from jtr_lightning.comparison.execution import environment, execute, is_finished, remaining_seconds
 from jtr_lightning.comparison.plan import Run
 from jtr_lightning.comparison.results import LOCK, write_result
@@ -82,6 +83,20 @@ def test_runs_one_after_another_and_a_failure_stops_nobody(tmp_path: Path, worke
     assert [is_finished(run, tmp_path) for run in runs] == [True, False, True]
     assert yaml.safe_load((tmp_path / runs[0].name / "config.yaml").read_text()) == runs[0].config
     assert log.moves[-1][:2] == (3.0, 3)
+
+
+def test_tables_that_cannot_be_written_stop_no_training(
+    tmp_path: Path, worker: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write() -> None:
+        raise OSError(28, "No space left on device")
+
+    runs = [fake_run("a"), fake_run("b")]
+    with RunDisplay(write) as display:
+        assert execute(runs, tmp_path, 1, display, worker=worker) == {}
+    assert all(is_finished(run, tmp_path) for run in runs)
+    printed = capsys.readouterr().out
+    assert printed.count("The tables could not be written for now: OSError: [Errno 28] No space left") == 2
 
 
 def test_several_at_once(tmp_path: Path, worker: list[str]) -> None:
