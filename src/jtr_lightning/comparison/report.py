@@ -211,7 +211,7 @@ def paired_table(results: Results, labels: Labels) -> str:
             # Both against the same mean of the baseline.
             seeds = _common_seeds(results, (method, labels), (reference, labels), (base, labels))
             change = paired_difference(
-                *(deltas(results, each, base, labels, seeds) for each in (method, reference))
+                deltas(results, method, base, labels, seeds), deltas(results, reference, base, labels, seeds)
             )
             total.append(interval(change, "+.2f"))
         number = max((pair.number for pair in pairs if pair is not None), default=0)
