@@ -116,7 +116,7 @@ def test_results_of_what_is_finished(
     text = (out / "results.md").read_text(encoding="utf-8")
     assert "| supervised |  |  |" in text
     assert "| jtr | 0.5 | 1.25 |" in text
-    assert f"jtr compare {configs[0]} {configs[1]} --seeds 0" in text
+    assert f"* Command: `jtr compare {configs[0]} {configs[1]} --seeds 0 --out {out}`\n" in text
     assert not (out / "results.png").exists()
 
 
