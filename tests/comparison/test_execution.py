@@ -131,6 +131,33 @@ def test_a_run_of_another_comparison_is_waited_for_and_not_repeated(
     assert log.events == []
 
 
+def test_a_run_that_another_comparison_was_quicker_to_lock_has_not_failed(tmp_path: Path) -> None:
+    run = fake_run("a")
+    folder = tmp_path / run.name
+    lock = FileLock(folder / LOCK, thread_local=False)
+    script = tmp_path / "late.py"
+    script.write_text("import sys, time; time.sleep(1); sys.exit('is being trained by another process')")
+
+    def finish() -> None:
+        lock.acquire()
+        time.sleep(3)
+        write_result(folder, RESULT)
+        lock.release()
+
+    class Other(Log):
+        def started(self, run: Run) -> None:
+            super().started(run)
+            threads.append(threading.Thread(target=finish))
+            threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    log = Other()
+    assert execute([run], tmp_path, 1, log, worker=[sys.executable, str(script)]) == {}
+    threads[0].join()
+    assert log.events == [("started", "a")]
+    assert is_finished(run, tmp_path)
+
+
 def test_a_terminated_comparison_ends_its_processes(tmp_path: Path, worker: list[str]) -> None:
     run = fake_run("a", sleep=60)
     script = tmp_path / "compare.py"
