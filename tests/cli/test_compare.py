@@ -16,9 +16,10 @@ from jtr_lightning.cli.compare import split_overrides
 from jtr_lightning.cli.main import main
 from jtr_lightning.cli.run_display import duration
 from jtr_lightning.comparison.commit import current_commit, short
-from jtr_lightning.comparison.results import LOG, write_result
+from jtr_lightning.comparison.plan import Run, resolve, seeded
+from jtr_lightning.comparison.results import CONFIG, LOG, write_result
 from jtr_lightning.errors import ConfigError
-from tests.comparison.parts import fake_result, write_config
+from tests.comparison.parts import ONELABEL, fake_result, write_config
 
 
 def test_options_with_a_dot_are_for_every_run() -> None:
@@ -118,6 +119,22 @@ def test_results_of_what_is_finished(
     assert "| jtr | 0.5 | 1.25 |" in text
     assert f"* Command: `jtr compare {configs[0]} {configs[1]} --seeds 0 --out {out}`\n" in text
     assert not (out / "results.png").exists()
+
+
+def test_a_run_of_earlier_code_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_config(tmp_path / "jtr.yaml")
+    arguments = [str(file), "--seeds", "0", "--out", str(tmp_path / "out")]
+    ((state, name),) = plan(arguments, capsys)
+    assert state == "to do"
+    config = seeded(resolve(str(file), ONELABEL), 0)
+    del config["data"]["init_args"]["on_error"]  # as if the data module did not have it yet
+    earlier = Run("jtr", ONELABEL, 0, config)
+    folder = tmp_path / "out" / "runs" / earlier.name
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(yaml.safe_dump(config))
+    write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}))
+    assert earlier.name != name
+    assert plan(arguments, capsys) == [("finished", earlier.name)]
 
 
 def test_a_seed_whose_metric_is_no_number_is_told_in_the_tables(

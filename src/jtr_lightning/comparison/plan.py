@@ -98,8 +98,8 @@ class Run:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that change with every part of the configuration that matters."""
-        kept = {name: value for name, value in self.config.items() if name not in _NO_PART_OF_THE_RESULT}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        text = json.dumps(what_matters(self.config), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
@@ -110,6 +110,11 @@ class Run:
     def __str__(self) -> str:
         tried = f", {described(self.values)}" if self.values else ""
         return f"{self.method}, {self.labels.title}, seed {self.seed}{tried}"
+
+
+def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what says nothing of the result, such as where it is written."""
+    return {name: value for name, value in config.items() if name not in _NO_PART_OF_THE_RESULT}
 
 
 def methods_of(configs: Sequence[str]) -> list[Method]:
