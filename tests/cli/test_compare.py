@@ -282,6 +282,31 @@ def test_trains_reports_failures_and_reuses_what_is_finished(
     assert log.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_shares_of_labels_from_the_command_to_the_tables(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    configs = [str(write_config(tmp_path / f"{name}.yaml", epochs=1)) for name in ("supervised", "jtr")]
+    out = tmp_path / "out"
+    arguments = [*configs, "--fractions", "0.5", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    assert main(["compare", *arguments]) == 0
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["scenario"], row["fraction"]) for row in rows] == [
+        *(("supervised", "fractionlabels", "0.5"), ("jtr", "fractionlabels", "0.5")),
+        ("supervised", "fulllabels", ""),
+    ]
+    assert all(float(row["test/depth/abs_err"]) > 0 for row in rows)
+    given = yaml.safe_load((out / rows[0]["config"]).read_text())["data"]["init_args"]["scenario"]
+    assert given["init_args"] == {"fraction": 0.5}
+    text = (out / "results.md").read_text(encoding="utf-8")
+    overview, _, share = text.partition("## 50 % of the labels")
+    assert "| depth abs_err [m] ↓ | 50 % |" in overview
+    for head in ("gap closed [%] ↑ | seeds |", "| method - jtr |", "| method | time [min] |"):
+        assert head in share
+    assert (out / "fractions.png").is_file()
+    assert not (out / "results.png").exists()
+
+
 def test_help_imports_no_torch() -> None:
     code = (
         "import sys; from jtr_lightning.cli.compare import run\n"
