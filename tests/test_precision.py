@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from jtr_lightning.data.rooms.datamodule import RoomsDataModule
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
+from jtr_lightning.regularizers.base import Regularizer
+from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
+from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.scenarios import OneLabel
-from tests.steps import small_batch, small_jtr, small_module
+from tests.steps import SMALL, small_batch, small_jtr, small_module, step
 
 HALF = (torch.float16, torch.bfloat16)
 HALVES = ["bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+METHODS: dict[str, Callable[[], Regularizer | None]] = {
+    "supervised": lambda: None,
+    "jtr": small_jtr,
+    "consistency": lambda: ConsistencyRegularization(ramp=0),
+    "mtpsl": lambda: MTPSL(**SMALL),
+    "direct_map": lambda: DirectMap(**SMALL),
+    "perceptual_map": lambda: PerceptualMap(**SMALL),
+}
 
 
 class HalfPrecisionOperations(TorchDispatchMode):
@@ -66,6 +82,21 @@ def test_convolutions_are_in_half_precision_and_losses_are_not(half: str) -> Non
 
 
 @pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_nearly_the_loss_of_float32_and_finite_gradients(method: str, half: str) -> None:
+    module, batch = small_module(METHODS[method]()), small_batch()
+    exact, _ = step(module, batch)
+    module.zero_grad(set_to_none=True)
+    loss, operations = forward(module, batch, DTYPES[half])
+    module.backward(loss)
+    assert "convolution" in operations
+    assert loss.dtype == torch.float32
+    assert loss.item() != exact.item()
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("empty", ["no_label", "no_valid_pixel"])
 def test_an_empty_mask_gives_no_nan(half: str, empty: str) -> None:
     available = torch.eye(4, dtype=torch.bool)[[0, 1, 2, 3]]
@@ -99,15 +130,20 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rooms")
 
 
-def train(precision: Any, rooms: Path, steps: int, accelerator: str = "cpu") -> list[float]:
+def train(
+    precision: Any,
+    rooms: Path,
+    steps: int,
+    accelerator: str = "cpu",
+    method: Callable[[], Regularizer | None] = lambda: JTR(widths=(8, 16), depths=(1, 1)),
+) -> list[float]:
     L.seed_everything(0, verbose=False)
     data = RoomsDataModule(
         rooms, scenario=OneLabel(), batch_size=8, size=(32, 40), num_train=32, num_val=1, num_test=1, make_workers=1
     )  # fmt: skip
     network = SegNet(widths=(8, 16), depths=(1, 1))
-    jtr = JTR(widths=(8, 16), depths=(1, 1))
     module = PartialLabelModule(
-        data.tasks, network, jtr, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3)
+        data.tasks, network, method(), optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3)
     )
     losses = Losses()
     given = {"plugins": precision} if isinstance(precision, MixedPrecision) else {"precision": precision}
@@ -129,9 +165,12 @@ def train(precision: Any, rooms: Path, steps: int, accelerator: str = "cpu") -> 
     return losses.values
 
 
-def true_16_mixed() -> MixedPrecision:
-    """What ``16-mixed`` is on a GPU, scaled gradients and all, for a CPU, where the flag would mean bfloat16."""
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+def true_16_mixed(scale: float = 2.0**16) -> MixedPrecision:
+    """What ``16-mixed`` is on a GPU, scaled gradients and all, for a CPU, where the flag would mean bfloat16.
+
+    The default scale is torch's, which finds a smaller one by skipping the first steps.
+    """
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
 
 
 STEPS = 200
@@ -158,6 +197,15 @@ def test_the_first_steps_in_scaled_float16_stay_in_the_band(rooms: Path) -> None
     exact, half = train("32-true", rooms, 25), train(true_16_mixed(), rooms, 25)
     assert exact != half
     assert statistics.fmean(half) == pytest.approx(statistics.fmean(exact), rel=BAND)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_steps_with_scaled_float16(method: str, rooms: Path) -> None:
+    scaled = true_16_mixed(scale=2.0**10)
+    losses = train(scaled, rooms, 3, method=METHODS[method])
+    assert all(math.isfinite(loss) for loss in losses)
+    assert scaled.scaler is not None
+    assert scaled.scaler.get_scale() == 2.0**10  # no step was skipped
 
 
 @pytest.mark.filterwarnings("ignore:You passed .*16-mixed.* but AMP with fp16 is not supported on CPU")

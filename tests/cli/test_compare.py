@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ from jtr_lightning.cli.compare import split_overrides
 from jtr_lightning.cli.main import main
 from jtr_lightning.cli.run_display import duration
 from jtr_lightning.comparison.commit import current_commit, short
-from jtr_lightning.comparison.results import LOG, write_result
+from jtr_lightning.comparison.plan import Run, resolve, seeded
+from jtr_lightning.comparison.results import CONFIG, LOG, write_result
 from jtr_lightning.errors import ConfigError
-from tests.comparison.parts import fake_result, write_config
+from tests.comparison.parts import ONELABEL, fake_result, write_config
 
 
 def test_options_with_a_dot_are_for_every_run() -> None:
@@ -115,8 +117,40 @@ def test_results_of_what_is_finished(
     text = (out / "results.md").read_text(encoding="utf-8")
     assert "| supervised |  |  |" in text
     assert "| jtr | 0.5 | 1.25 |" in text
-    assert f"jtr compare {configs[0]} {configs[1]} --seeds 0" in text
+    assert f"* Command: `jtr compare {configs[0]} {configs[1]} --seeds 0 --out {out}`\n" in text
     assert not (out / "results.png").exists()
+
+
+def test_a_run_of_earlier_code_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_config(tmp_path / "jtr.yaml")
+    arguments = [str(file), "--seeds", "0", "--out", str(tmp_path / "out")]
+    ((state, name),) = plan(arguments, capsys)
+    assert state == "to do"
+    config = seeded(resolve(str(file), ONELABEL), 0)
+    del config["data"]["init_args"]["on_error"]  # as if the data module did not have it yet
+    earlier = Run("jtr", ONELABEL, 0, config)
+    folder = tmp_path / "out" / "runs" / earlier.name
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(yaml.safe_dump(config))
+    write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}))
+    assert earlier.name != name
+    assert plan(arguments, capsys) == [("finished", earlier.name)]
+
+
+def test_a_seed_whose_metric_is_no_number_is_told_in_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    config = str(write_config(tmp_path / "jtr.yaml"))
+    out = tmp_path / "out"
+    arguments = [config, "--seeds", "0", "1", "--out", str(out)]
+    for (_, name), depth in zip(plan(arguments, capsys), (0.5, math.nan), strict=True):
+        (out / "runs" / name).mkdir(parents=True)
+        write_result(out / "runs" / name, fake_result({"seg": 0.5, "depth": depth}))
+    assert main(["compare", *arguments]) == 0
+    assert "| jtr | 0.5 ± 0 | 0.5 (1 of 2) | 2 |" in (out / "results.md").read_text(encoding="utf-8")
+    with (out / "results.csv").open(newline="") as file:
+        assert [row["test/depth/abs_err"] for row in csv.DictReader(file)] == ["0.5", "nan"]
 
 
 def test_finished_runs_of_other_code_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,6 +280,31 @@ def test_trains_reports_failures_and_reuses_what_is_finished(
     assert "1 runs, 1 of them finished." in printed
     assert "begun" not in printed
     assert log.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_shares_of_labels_from_the_command_to_the_tables(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    configs = [str(write_config(tmp_path / f"{name}.yaml", epochs=1)) for name in ("supervised", "jtr")]
+    out = tmp_path / "out"
+    arguments = [*configs, "--fractions", "0.5", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    assert main(["compare", *arguments]) == 0
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["scenario"], row["fraction"]) for row in rows] == [
+        *(("supervised", "fractionlabels", "0.5"), ("jtr", "fractionlabels", "0.5")),
+        ("supervised", "fulllabels", ""),
+    ]
+    assert all(float(row["test/depth/abs_err"]) > 0 for row in rows)
+    given = yaml.safe_load((out / rows[0]["config"]).read_text())["data"]["init_args"]["scenario"]
+    assert given["init_args"] == {"fraction": 0.5}
+    text = (out / "results.md").read_text(encoding="utf-8")
+    overview, _, share = text.partition("## 50 % of the labels")
+    assert "| depth abs_err [m] ↓ | 50 % |" in overview
+    for head in ("gap closed [%] ↑ | seeds |", "| method - jtr |", "| method | time [min] |"):
+        assert head in share
+    assert (out / "fractions.png").is_file()
+    assert not (out / "results.png").exists()
 
 
 def test_help_imports_no_torch() -> None:

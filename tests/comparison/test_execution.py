@@ -16,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from jtr_lightning.cli.run_display import RunDisplay
 from jtr_lightning.comparison.execution import environment, execute, is_finished, remaining_seconds
 from jtr_lightning.comparison.plan import Run
 from jtr_lightning.comparison.results import LOCK, write_result
@@ -84,6 +85,20 @@ def test_runs_one_after_another_and_a_failure_stops_nobody(tmp_path: Path, worke
     assert log.moves[-1][:2] == (3.0, 3)
 
 
+def test_tables_that_cannot_be_written_stop_no_training(
+    tmp_path: Path, worker: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write() -> None:
+        raise OSError(28, "No space left on device")
+
+    runs = [fake_run("a"), fake_run("b")]
+    with RunDisplay(write) as display:
+        assert execute(runs, tmp_path, 1, display, worker=worker) == {}
+    assert all(is_finished(run, tmp_path) for run in runs)
+    printed = capsys.readouterr().out
+    assert printed.count("The tables could not be written for now: OSError: [Errno 28] No space left") == 2
+
+
 def test_several_at_once(tmp_path: Path, worker: list[str]) -> None:
     runs = [fake_run(name, sleep=1.0) for name in "abc"]
     log = Log()
@@ -114,6 +129,33 @@ def test_a_run_of_another_comparison_is_waited_for_and_not_repeated(
     assert execute([run], tmp_path, 1, log, worker=worker) == {}
     other.join()
     assert log.events == []
+
+
+def test_a_run_that_another_comparison_was_quicker_to_lock_has_not_failed(tmp_path: Path) -> None:
+    run = fake_run("a")
+    folder = tmp_path / run.name
+    lock = FileLock(folder / LOCK, thread_local=False)
+    script = tmp_path / "late.py"
+    script.write_text("import sys, time; time.sleep(1); sys.exit('is being trained by another process')")
+
+    def finish() -> None:
+        lock.acquire()
+        time.sleep(3)
+        write_result(folder, RESULT)
+        lock.release()
+
+    class Other(Log):
+        def started(self, run: Run) -> None:
+            super().started(run)
+            threads.append(threading.Thread(target=finish))
+            threads[-1].start()
+
+    threads: list[threading.Thread] = []
+    log = Other()
+    assert execute([run], tmp_path, 1, log, worker=[sys.executable, str(script)]) == {}
+    threads[0].join()
+    assert log.events == [("started", "a")]
+    assert is_finished(run, tmp_path)
 
 
 def test_a_terminated_comparison_ends_its_processes(tmp_path: Path, worker: list[str]) -> None:

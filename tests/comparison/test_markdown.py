@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from jtr_lightning.comparison.markdown import cell, interval, table
@@ -20,6 +22,9 @@ from jtr_lightning.comparison.statistics import Paired
         ([34.9, 34.90001], "34.90 ± 0.00"),  # no more than four digits
         ([0.0, 0.0], "0 ± 0"),
         ([-0.001, 0.0], "-0.00050 ± 0.00071"),
+        ([0.2, math.nan, 0.3], "0.250 ± 0.071 (2 of 3)"),
+        ([math.inf, 0.4], "0.4 (1 of 2)"),
+        ([math.nan], "(0 of 1)"),
     ],
 )
 def test_mean_and_deviation(values: list[float], text: str) -> None:

@@ -118,7 +118,12 @@ def test_the_plan_adds_the_baseline_with_full_labels(tmp_path: Path) -> None:
     # The two configs are the same, so are their keys; seeds and labels make others.
     assert len({run.key for run in plan}) == 4
     share = Labels("fractionlabels", "FractionLabels", 0.5)
-    assert {run.labels for run in make_plan(methods, [share], [0], baseline="supervised")} == {share}
+    assert {run.labels for run in make_plan(methods, [share], [0], baseline="supervised")} == {share, FULL}
+    every = Labels("fractionlabels", "FractionLabels", 1.0)
+    assert {run.labels for run in make_plan(methods, [share, every], [0], baseline="supervised")} == {
+        share,
+        every,
+    }
 
 
 def test_what_a_search_has_chosen_is_given_to_its_method_and_wins(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ RESULTS_TABLE = """\
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 | stl | 0.4 ± 0 | 1 ± 0 | -10.00 ± 0.00 | +0.00 ± 0.00 | -10.0 ± 0.0 | 2 |
 | supervised | 0.50 ± 0.14 | 1.00 ± 0.14 | +0.00 ± 7.07 | +12.50 ± 10.61 | 0.0 ± 3.5 | 2 |
-| mtpsl | 0.5 | 0.8 | +10.00 | +22.50 | 25.0 | 1 |
+| mtpsl | 0.5 | 0.8 | +18.06 | +22.50 | 20.8 | 1 |
 | jtr | 0.650 ± 0.071 | 0.80 ± 0.14 | +25.00 ± 0.00 | +41.25 ± 1.77 | 40.0 ± 10.6 | 2 |
 | perceptual_map |  |  |  |  |  |  |"""
 
@@ -35,12 +36,12 @@ GAP_TABLE = """\
 | gap closed [%] ↑ | seg | depth | mean |
 | --- | ---: | ---: | ---: |
 | stl | -20.0 ± 0.0 | 0.0 ± 0.0 | -10.0 ± 0.0 |
-| mtpsl | 0.0 | 50.0 | 25.0 |
+| mtpsl | 16.7 | 25.0 | 20.8 |
 | jtr | 30.0 ± 14.1 | 50.0 ± 35.4 | 40.0 ± 10.6 |
 | perceptual_map |  |  |  |"""
 
 PAIRED_ROWS = """\
-| mtpsl | -0.1 | +0.1 | -15.00 | 1 |
+| mtpsl | -0.1 | +0.1 | -18.06 | 1 |
 | perceptual_map |  |  |  |  |"""
 
 
@@ -89,6 +90,33 @@ def test_a_delta_needs_every_task() -> None:
     metrics = results.by_name[run.name].metrics
     del metrics["test/seg/miou"]  # type: ignore[attr-defined]
     assert deltas(results, "jtr", "supervised", ONELABEL) == {0: pytest.approx(25.0)}
+
+
+def test_a_method_with_fewer_seeds_is_held_against_the_baseline_of_those_seeds() -> None:
+    results = fake_results(EXAMPLE)
+    # Of seed 0 alone: mIoU 0.4 to 0.5 and depth 0.9 to 0.8, with 1.0 and 0.5 for full labels.
+    assert deltas(results, "mtpsl", "supervised", ONELABEL) == {0: pytest.approx(100 * (1 / 4 + 1 / 9) / 2)}
+    assert gaps(results, "mtpsl", ONELABEL) == {
+        "seg": {0: pytest.approx(100 / 6)},
+        "depth": {0: pytest.approx(25)},
+    }
+    assert deltas(results, "mtpsl", "perceptual_map", ONELABEL) == {}
+
+
+def test_a_metric_that_is_no_number_is_left_out_and_told() -> None:
+    nan = math.nan
+    numbers = {
+        ("supervised", ONELABEL): [(0.4, 1.0), (0.6, 1.0), (0.5, nan)],
+        ("jtr", ONELABEL): [(0.5, 0.8), (0.6, nan), (0.7, 1.0)],
+        ("mtpsl", ONELABEL): [(nan, nan)] * 3,
+        ("supervised", FULL): [(1.0, 0.5), (nan, nan), (1.0, math.inf)],
+    }
+    text = report(fake_results(numbers), "")
+    # Seed 1 has no delta. The other two have +10 % and +20 %, and of the gap (0 + 40) / 2 and (40 + 0) / 2.
+    assert "| jtr | 0.60 ± 0.10 | 0.90 ± 0.14 (2 of 3) | +15.00 ± 7.07 | 20.0 ± 0.0 | 3 |" in text
+    assert "| mtpsl | (0 of 3) | (0 of 3) |  |  | 3 |" in text
+    assert "nan" not in text
+    assert "inf " not in text
 
 
 def test_each_run_has_its_commit_and_its_config() -> None:
@@ -170,5 +198,24 @@ def test_shares_of_labels_are_columns() -> None:
     assert "| seg miou ↑ | 10 % | 50 % |" in text
     assert "| jtr | 0.3 ± 0 | 0.5 |" in text
     assert "| delta vs supervised MTL [%] ↑ | 10 % | 50 % |" in text
-    assert "| jtr | +50.00 ± 0.00 | +10.00 |" in text
-    assert "gap closed [%]" not in text
+    # Of seed 0, which both have: mIoU 0.4 to 0.5, depth 1.0 to 0.8.
+    assert "| jtr | +50.00 ± 0.00 | +22.50 |" in text
+    tenth_alone = text.partition("## 10 % of the labels")[2].partition("## 50 % of the labels")[0]
+    assert "| jtr | 0.3 ± 0 | 1 ± 0 | +50.00 ± 0.00 |" in tenth_alone
+    assert "| method - jtr | seg miou ↑ |" in tenth_alone
+    assert "| jtr | 1.5 ± 0.7 | 1.00 ± 0.47 | 1024 ± 0 |" in tenth_alone
+
+
+def test_a_share_of_all_labels_is_what_the_gap_is_measured_with() -> None:
+    half, whole = (Labels("fractionlabels", "FractionLabels", share) for share in (0.5, 1.0))
+    results = fake_results(
+        {
+            ("supervised", half): [(0.4, 1.0)],
+            ("jtr", half): [(0.5, 0.9)],
+            ("supervised", whole): [(0.6, 0.5)],
+        }
+    )
+    assert gaps(results, "jtr", half) == {"seg": {0: pytest.approx(50)}, "depth": {0: pytest.approx(20)}}
+    parts = report(results, "").partition("## 100 % of the labels")
+    assert "| jtr | 50.0 | 20.0 | 35.0 |" in parts[0]
+    assert "gap closed" not in parts[2]

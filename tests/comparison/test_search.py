@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,18 @@ def test_a_search_file_that_cannot_be_read(tmp_path: Path) -> None:
     ):
         read_search(tmp_path / "nowhere.yaml", METHODS)
     (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(ConfigError, match=r"broken.yaml' should be YAML; while parsing"):
+    with pytest.raises(ConfigError, match=r"broken.yaml' should be YAML; found: while parsing"):
         read_search(tmp_path / "broken.yaml", METHODS)
+    (tmp_path / "deep.yaml").write_text("[" * 10_000)
+    with pytest.raises(ConfigError, match=r"deep.yaml' should be YAML; found: values nested too deeply"):
+        read_search(tmp_path / "deep.yaml", METHODS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"--chosen should be given a file; found '.*pipe': a named pipe"):
+        read_chosen(tmp_path / "pipe")
 
 
 def test_trials_are_runs_whose_own_options_win(tmp_path: Path) -> None:

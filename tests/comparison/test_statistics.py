@@ -29,6 +29,18 @@ def test_delta_is_the_delta_of_a_training(pairs: list[tuple[float, float]]) -> N
     assert delta(values, baseline, better) == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_value_that_is_no_number_is_missing() -> None:
+    better = {"a": True, "b": False}
+    for bad in (math.nan, math.inf):
+        assert summary([1.0, bad, 3.0]) == Summary(2.0, math.sqrt(2), 2)
+        assert summary([bad, bad]) is None
+        assert delta({"a": bad, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) is None
+        assert delta({"a": 2.0, "b": 0.5}, {"a": bad, "b": 1.0}, better) is None
+        assert gap_closed(bad, 0.4, 0.8, True) is None
+        assert gap_closed(0.5, bad, 0.8, True) is None
+        assert paired_difference({0: bad, 1: 4.0}, {0: 1.0, 1: 1.0}) == Paired(3.0, None, None, 1)
+
+
 def test_delta_wants_every_task_and_a_baseline_above_zero() -> None:
     better = {"a": True, "b": False}
     assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) == pytest.approx(75)

@@ -99,7 +99,8 @@ def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
     assert set(model.tasks) == {"segmentation", "depth"}
 
 
-def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+def stopped_in_the_middle(tmp_path: Path) -> tuple[Path, Path]:
+    """The folder of a run of four epochs that was stopped after two, and that of its checkpoints."""
     stop = tmp_path / "stop"
     stop.touch()
     regularizer = {"class_path": "tests.comparison.parts.StopsOnce", "init_args": {"file": str(stop)}}
@@ -107,7 +108,12 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the power is gone"):
         worker.run([str(folder)])
     assert read_result(folder) is None
-    before = torch.load(folder / "training" / "checkpoints" / "last.ckpt", weights_only=True)
+    return folder, folder / "training" / "checkpoints"
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+    folder, checkpoints = stopped_in_the_middle(tmp_path)
+    before = torch.load(checkpoints / "last.ckpt", weights_only=True)
     assert before["epoch"] == 1
     worker.run([str(folder)])
     result = finished(folder)
@@ -134,14 +140,28 @@ def test_an_interrupted_test_costs_no_training(tmp_path: Path, monkeypatch: pyte
     assert finished(folder).train_seconds == seconds
 
 
-def test_a_damaged_last_checkpoint_means_from_the_start(tmp_path: Path) -> None:
-    folder = prepare(tmp_path)
-    checkpoints = folder / "training" / "checkpoints"
-    checkpoints.mkdir(parents=True)
+def test_a_damaged_last_checkpoint_means_from_the_best_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, checkpoints = stopped_in_the_middle(tmp_path)
     (checkpoints / "last.ckpt").write_bytes(b"half of a")
+    log = (folder / "training" / "metrics.csv").read_bytes()
+    best = torch.load(checkpoints / "best.ckpt", weights_only=True)
     worker.run([str(folder)])
-    assert sorted(validation_scores(folder)) == [0, 1]
-    assert finished(folder).best_epoch in (0, 1)
+    assert f"Passed over: The file '{checkpoints / 'last.ckpt'}'" in caplog.text
+    assert sorted(validation_scores(folder)) == [0, 1, 2, 3]
+    # Epochs before the checkpoint were not trained again.
+    head = log.splitlines()[: 1 + 2 * best["epoch"]]
+    assert (folder / "training" / "metrics.csv").read_bytes().splitlines()[: len(head)] == head
+    assert finished(folder).train_seconds > best["callbacks"]["Costs"]["seconds"]
+
+
+def test_without_a_whole_checkpoint_it_begins_again(tmp_path: Path) -> None:
+    folder, checkpoints = stopped_in_the_middle(tmp_path)
+    for path in checkpoints.iterdir():
+        path.write_bytes(b"half of a")
+    worker.run([str(folder)])
+    assert sorted(validation_scores(folder)) == [0, 1, 2, 3]
 
 
 def test_two_processes_never_train_one_run(tmp_path: Path) -> None:

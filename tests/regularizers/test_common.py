@@ -73,7 +73,7 @@ def test_the_terms_and_gradients_of_a_joined_batch_are_the_mean(
     regularizer = build(name)
     # The halves differ in how many labels and pairs they have.
     halves = [
-        batch_of(rows, seed) for seed, rows in enumerate((AVAILABILITY[labels], [[0, 1, 0], *NONE[:3]]))
+        batch_of(rows, seed) for seed, rows in enumerate((AVAILABILITY[labels], [[0, 1, 0, 0], *NONE[:3]]))
     ]
     halves[1].index += 4
     regularizer.start_training(join(halves).available)

@@ -22,6 +22,8 @@ from tests.regularizers.pair_cases import (
     NONE,
     assert_same_with_gradients,
     batch_of,
+    code,
+    label_code,
     predictions_of,
     tasks,
 )
@@ -52,12 +54,12 @@ def slow(mtpsl: MTPSL, predictions: dict[str, Tensor], batch: Batch, feature: Te
     names = list(tasks())
     total = torch.zeros((), dtype=torch.float64)
     for b in range(len(batch)):
-        has = [bool(batch.available[b, k]) for k in range(3)]
+        has = [bool(batch.available[b, k]) for k in range(len(names))]
         for s, source in enumerate(names):
             for t, target in enumerate(names):
                 if s == t or not has[t] or (has[s] and not all(has)):
                     continue
-                pair = s * 2 + t - (t > s)
+                pair = s * (len(names) - 1) + t - (t > s)
                 prediction, label = predictions[source][b : b + 1], batch.labels[target][b : b + 1]
                 first = mapped(mtpsl, s, code_prediction(source, prediction), pair)
                 second = mapped(mtpsl, t, code_label(target, label), pair)
@@ -75,13 +77,11 @@ def code_prediction(name: str, prediction: Tensor) -> Tensor:
     if name == "depth":
         positive = prediction.clamp(min=0)
         return positive / positive.max()
-    return (prediction + 1) / 2
+    return code(name, prediction)
 
 
 def code_label(name: str, label: Tensor) -> Tensor:
-    if name == "segmentation":
-        return F.one_hot(label.clamp(min=0), 3).movedim(-1, 1) * (label >= 0).unsqueeze(1).double()
-    return label / label.max() if name == "depth" else (label + 1) / 2
+    return label / label.max() if name == "depth" else label_code(name, label)
 
 
 def mapped(mtpsl: MTPSL, task: int, code: Tensor, pair: int) -> Tensor:
@@ -227,7 +227,7 @@ def test_weights_start_as_published() -> None:
     regularizer = MTPSL(widths=(32, 32), depths=(1, 1))
     regularizer.build(tasks(), [32])
     convolutions = [m for m in regularizer.mapping.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert len(convolutions) == 5
+    assert len(convolutions) == len(tasks()) + 2
     assert not any(bool(conv.bias.any()) for conv in convolutions)
     expected = [(2 / (9 * (conv.in_channels + conv.out_channels))) ** 0.5 for conv in convolutions]
     assert [conv.weight.std().item() for conv in convolutions] == pytest.approx(expected, rel=0.1)

@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> int:
     if min(given.seeds) < 0:
         raise ConfigError(f"--seeds should be at least 0; found {min(given.seeds)}.")
     given.scenarios = given.scenarios or ([] if given.fractions else ["onelabel"])
-    command = shlex.join(["jtr", "compare", *arguments])
+    # Written into the results to be repeated, which trains.
+    command = shlex.join(["jtr", "compare", *(each for each in arguments if each != "--results-only")])
     runs = (_search if given.search else _comparison)(methods, given, overrides, command)
     if given.dry_run:
         runs.show_plan()

@@ -26,6 +26,7 @@ class ComparedRuns(ABC):
         command: The command that repeats it.
 
     Attributes:
+        runs: Every planned run, those that earlier code has trained with their configuration of that time.
         run_folders: The folder of the runs' folders.
     """
 
@@ -33,10 +34,12 @@ class ComparedRuns(ABC):
     worker_options: tuple[str, ...] = ()
 
     def __init__(self, runs: Sequence[Run], out: Path, command: str) -> None:
-        self.runs = runs
+        from jtr_lightning.comparison.earlier import found_again
+
         self.out = out
         self.command = command
         self.run_folders = out / self.folder_name
+        self.runs = found_again(runs, self.run_folders)
 
     @abstractmethod
     def results(self) -> Results:

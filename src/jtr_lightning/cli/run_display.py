@@ -21,7 +21,7 @@ class RunDisplay:
     """What ``execute`` tells of runs, on the console.
 
     Args:
-        finished: Is called after each run that has been finished.
+        finished: Is called after each run that has been finished; if it fails, this is said, and training goes on.
     """
 
     def __init__(self, finished: Callable[[], None]) -> None:
@@ -55,8 +55,12 @@ class RunDisplay:
         """Says that a run has ended."""
         rest = "" if self.remaining is None else f"; {duration(self.remaining)} left"
         self._print(f"{f'FAILED, see {log}' if failed else 'finished'}: {run}{rest}")
-        if not failed:
+        if failed:
+            return
+        try:
             self.finished()
+        except Exception as error:  # whatever is wrong with a table, the other trainings are worth more
+            self._print(f"The tables could not be written for now: {type(error).__name__}: {error}")
 
     def moved(self, done: float, of: int, active: int, remaining: float | None) -> None:
         """Moves the bar."""

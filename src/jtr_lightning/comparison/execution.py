@@ -172,7 +172,11 @@ class _Execution:
             if job.process.poll() is None:
                 continue
             self.active.remove(job)
-            result = read_result(job.folder) if job.process.returncode == 0 else None
+            result = read_result(job.folder)
+            if result is None and self._is_locked(job.run):
+                # Another comparison began it between our look at the lock and the worker's.
+                self.waiting.append(job.run)
+                continue
             if result is None:
                 self.failed[job.run] = job.folder / LOG
             else:

@@ -12,7 +12,7 @@ _DIGITS = 4
 
 
 def cell(values: Iterable[float], form: str | None = None) -> str:
-    """Mean and standard deviation, e.g. ``0.213 ± 0.014``.
+    """Mean and standard deviation, e.g. ``0.213 ± 0.014``, or ``0.213 ± 0.014 (2 of 3)`` if one value is NaN.
 
     Args:
         values: A value for each seed.
@@ -21,12 +21,14 @@ def cell(values: Iterable[float], form: str | None = None) -> str:
     Returns:
         Text; empty without values.
     """
-    found: Summary | None = summary(list(values))
+    every = list(values)
+    found: Summary | None = summary(every)
     if found is None:
-        return ""
+        return f"(0 of {len(every)})" if every else ""
     form = form or _form(found.mean, found.deviation)
     deviation = "" if found.deviation is None else f" ± {found.deviation:{form.lstrip('+')}}"
-    return f"{number(found.mean, form)}{deviation}"
+    lacking = "" if found.number == len(every) else f" ({found.number} of {len(every)})"
+    return f"{number(found.mean, form)}{deviation}{lacking}"
 
 
 def interval(pair: Paired | None, form: str | None = None) -> str:

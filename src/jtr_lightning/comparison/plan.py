@@ -55,6 +55,11 @@ class Labels:
         arguments = {} if self.fraction is None else {"fraction": self.fraction}
         return json.dumps({"class_path": self.class_name, "init_args": arguments})
 
+    @property
+    def complete(self) -> bool:
+        """Whether no label is hidden."""
+        return self.class_name == "FullLabels" or self.fraction == 1
+
 
 FULL = Labels("fulllabels", "FullLabels")
 
@@ -93,8 +98,8 @@ class Run:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that change with every part of the configuration that matters."""
-        kept = {name: value for name, value in self.config.items() if name not in _NO_PART_OF_THE_RESULT}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+        text = json.dumps(what_matters(self.config), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
@@ -105,6 +110,11 @@ class Run:
     def __str__(self) -> str:
         tried = f", {described(self.values)}" if self.values else ""
         return f"{self.method}, {self.labels.title}, seed {self.seed}{tried}"
+
+
+def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what says nothing of the result, such as where it is written."""
+    return {name: value for name, value in config.items() if name not in _NO_PART_OF_THE_RESULT}
 
 
 def methods_of(configs: Sequence[str]) -> list[Method]:
@@ -210,7 +220,7 @@ def make_plan(
         labels: Which labels they are trained with.
         seeds: The seeds.
         overrides: Options for every run, as after ``jtr fit``.
-        baseline: The method that is also trained with full labels, if any scenario hides some.
+        baseline: The method that is also trained with full labels, unless they are among ``labels``.
         chosen: For each method the options that a search has chosen; they win over ``overrides``.
 
     Returns:
@@ -222,7 +232,7 @@ def make_plan(
     refuse_decided(overrides)
     options = {method: [*overrides, *as_options((chosen or {}).get(method.name, {}))] for method in methods}
     pairs = [(method, which) for which in labels for method in methods]
-    if baseline is not None and FULL not in labels and any(which.fraction is None for which in labels):
+    if baseline is not None and not any(which.complete for which in labels):
         pairs += [(method, FULL) for method in methods if method.name == baseline]
     configs = {(method, which): resolve(method.config, which, options[method]) for method, which in pairs}
     order = list(dict.fromkeys(which for _, which in pairs))

@@ -40,7 +40,9 @@ def draw(results: Results, folder: Path, curves: Sequence[Curve] = ()) -> dict[s
     scenarios = [
         w for w in results.labels if w.fraction is None and any(results.of(m, w) for m in results.methods)
     ]
-    if len(scenarios) > 1 and not any(results.of(m, FULL) for m in results.methods if m != results.baseline):
+    if len(results.labels) > 1 and not any(
+        results.of(m, FULL) for m in results.methods if m != results.baseline
+    ):
         scenarios = [w for w in scenarios if w != FULL]  # a line in the others says the same
     shares = [w for w in results.labels if w.fraction is not None]
     drawn: dict[str, str] = {}
@@ -114,7 +116,7 @@ def _draw_scenarios(results: Results, scenarios: list[Labels], path: Path) -> No
             axis.set_title(f"{labels.title}\n{title}", fontsize=9)
             _bars(axis, [(method, list(values_of(method, labels))) for method in results.methods])
             if results.baseline is not None and number < len(results.tasks):
-                full = summary(list(values_of(results.baseline, FULL)))
+                full = summary(list(values_of(results.baseline, results.full)))
                 if full is not None:
                     axis.axvline(full.mean, linestyle="--", linewidth=1, color="gray")
     figure.savefig(path, dpi=120)

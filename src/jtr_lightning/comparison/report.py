@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from jtr_lightning.comparison.commit import short
 from jtr_lightning.comparison.markdown import cell, interval, table
-from jtr_lightning.comparison.plan import FULL, Labels
+from jtr_lightning.comparison.plan import Labels
 from jtr_lightning.comparison.results import Results, config_file
-from jtr_lightning.comparison.statistics import delta, gap_closed, paired_difference
+from jtr_lightning.comparison.statistics import delta, gap_closed, paired_difference, summary
 from jtr_lightning.metric_facts import MetricFacts
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ Seeds = dict[int, float]
 
 _NOTES = """\
 Numbers are of the test set, of the checkpoint that was best on the validation set: mean ± standard deviation (n - 1)
-over the seeds. An empty cell was not run. An arrow shows the metric's better direction.
+over the seeds. An empty cell was not run. (2 of 3) behind a number: one of three seeds gave NaN or infinity and is left
+out of it. An arrow shows the metric's better direction.
 
 * **delta vs supervised MTL**, **delta vs STL**: mean relative improvement over the tasks' metrics, in percent, of each
   seed against the mean over seeds of supervised multi-task training, or of single-task training, with the same labels.
+  The mean is over the seeds that both have.
 * **gap closed**: (method - supervised MTL) / (supervised MTL with full labels - supervised MTL), of each seed against
-  the means over seeds: how much of what missing labels cost a method wins back. Empty for a task that lost nothing by
-  them; the mean is over the other tasks.
+  the means over the seeds that all three have: how much of what missing labels cost a method wins back. Empty for a
+  task that lost nothing by them; the mean is over the other tasks.
 * **time** is wall-clock time of a training with its validation, **memory** its peak: of the process, or on a GPU of
   that GPU's."""
 
@@ -56,22 +58,30 @@ def report(
     if chosen is not None:
         parts += ["## Chosen options", chosen_table(results.methods, chosen)]
     for which in (which for which in results.labels if which.fraction is None):
-        parts += [f"## {which.title}", results_table(results, which)]
-        for title, text in (
-            ("Gap closed by task", gap_table(results, which)),
-            (
-                f"Difference to {results.reference} of the same seed, with its 95 % confidence interval (Student's t)",
-                paired_table(results, which),
-            ),
-            ("Cost", cost_table(results, which)),
-        ):
-            if text:
-                parts += [f"{title}:", text]
-    if any(which.fraction is not None for which in results.labels):
-        parts += ["## Share of labels", *_fraction_tables(results)]
+        parts += _section(results, which)
+    shares = [which for which in results.labels if which.fraction is not None]
+    if shares:
+        parts += ["## Share of labels", *_fraction_tables(results, shares)]
+    for which in shares:
+        parts += _section(results, which)
     parts += [f"![{title}]({file})" for title, file in (plots or {}).items()]
     parts += ["## Runs", _RUNS, runs_table(results)] if results.by_name else []
     return "\n\n".join(parts) + "\n"
+
+
+def _section(results: Results, labels: Labels) -> list[str]:
+    parts = [f"## {labels.title}", results_table(results, labels)]
+    for title, text in (
+        ("Gap closed by task", gap_table(results, labels)),
+        (
+            f"Difference to {results.reference} of the same seed, with its 95 % confidence interval (Student's t)",
+            paired_table(results, labels),
+        ),
+        ("Cost", cost_table(results, labels)),
+    ):
+        if text:
+            parts += [f"{title}:", text]
+    return parts
 
 
 _RUNS = (
@@ -140,7 +150,7 @@ def results_table(results: Results, labels: Labels) -> str:
         for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task))
         if base is not None
     }
-    with_gap = results.baseline is not None and labels != FULL
+    with_gap = results.baseline is not None and not labels.complete
     metric_heads = [_task_head(name, results) for name in tasks]
     total_heads = [f"delta vs {title} [%] ↑" for title in baselines]
     total_heads += [*["gap closed [%] ↑"] * with_gap, "seeds"]
@@ -171,7 +181,7 @@ def cost_table(results: Results, labels: Labels) -> str:
 
 def gap_table(results: Results, labels: Labels) -> str:
     """How much of each task's gap a method closes; empty without a baseline, and for full labels."""
-    if results.baseline is None or labels == FULL:
+    if results.baseline is None or labels.complete:
         return ""
     rows = []
     for method in _methods_with(results, labels):
@@ -198,8 +208,10 @@ def paired_table(results: Results, labels: Labels) -> str:
         rows.append([method, *map(interval, pairs)])
         total = []
         if base is not None:
+            # Both against the same mean of the baseline.
+            seeds = _common_seeds(results, (method, labels), (reference, labels), (base, labels))
             change = paired_difference(
-                deltas(results, method, base, labels), deltas(results, reference, base, labels)
+                deltas(results, method, base, labels, seeds), deltas(results, reference, base, labels, seeds)
             )
             total.append(interval(change, "+.2f"))
         number = max((pair.number for pair in pairs if pair is not None), default=0)
@@ -209,33 +221,59 @@ def paired_table(results: Results, labels: Labels) -> str:
     return _split(heads, total_heads, rows, totals) if rows else ""
 
 
-def deltas(results: Results, method: str, base: str, labels: Labels) -> Seeds:
-    """Each seed's delta in percent against a baseline's mean over seeds; only where every task has a number."""
-    against = {name: fmean(v.values()) for name, v in results.headlines(base, labels).items() if v}
+def deltas(
+    results: Results, method: str, base: str, labels: Labels, seeds: Collection[int] | None = None
+) -> Seeds:
+    """Each seed's delta against a baseline's mean over the same seeds.
+
+    Args:
+        results: What is finished.
+        method: The method.
+        base: The baseline.
+        labels: The labels of both.
+        seeds: The seeds to use; those that both have by default.
+
+    Returns:
+        Seed to percent, only where every task has a number.
+    """
+    if seeds is None:
+        seeds = _common_seeds(results, (method, labels), (base, labels))
+    against = _means(results.headlines(base, labels), seeds)
     better = {name: task.higher_is_better for name, task in results.tasks.items()}
-    found = {
-        seed: delta(result.headlines(), against, better)
-        for seed, result in results.of(method, labels).items()
-    }
+    values = results.of(method, labels)
+    found = {seed: delta(values[seed].headlines(), against, better) for seed in seeds}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
 def gaps(results: Results, method: str, labels: Labels) -> dict[str, Seeds]:
     """For each task and seed the share of the gap that is closed, in percent."""
+    base, full = results.baseline, results.full
+    seeds = _common_seeds(results, (method, labels), (base, labels), (base, full))
     values = results.headlines(method, labels)
-    partial = results.headlines(results.baseline, labels)
-    full = results.headlines(results.baseline, FULL)
-    closed: dict[str, Seeds] = {}
-    for name, task in results.tasks.items():
-        closed[name] = {}
-        if not partial[name] or not full[name]:
-            continue
-        low, high = fmean(partial[name].values()), fmean(full[name].values())
-        for seed, value in values[name].items():
-            share = gap_closed(value, low, high, task.higher_is_better)
+    low, high = (_means(results.headlines(base, which), seeds) for which in (labels, full))
+    closed: dict[str, Seeds] = {name: {} for name in results.tasks}
+    for name in low.keys() & high.keys():
+        for seed in seeds & values[name].keys():
+            share = gap_closed(
+                values[name][seed], low[name], high[name], results.tasks[name].higher_is_better
+            )
             if share is not None:
                 closed[name][seed] = 100 * share
     return closed
+
+
+def _common_seeds(results: Results, *rows: tuple[str | None, Labels]) -> set[int]:
+    """The seeds that are finished for all of some methods and labels."""
+    return set.intersection(*(set(results.of(method, labels)) for method, labels in rows))
+
+
+def _means(headlines: Mapping[str, Seeds], seeds: Collection[int]) -> dict[str, float]:
+    """Each task's mean over some of its seeds; no entry without a number."""
+    found = {
+        name: summary([value for seed, value in values.items() if seed in seeds])
+        for name, values in headlines.items()
+    }
+    return {name: each.mean for name, each in found.items() if each is not None}
 
 
 def _mean_gaps(closed: Mapping[str, Seeds]) -> Seeds:
@@ -245,24 +283,23 @@ def _mean_gaps(closed: Mapping[str, Seeds]) -> Seeds:
     return {seed: fmean(seeds[seed] for seeds in with_gap) for seed in sorted(common)}
 
 
-def _fraction_tables(results: Results) -> list[str]:
-    shares = [which for which in results.labels if which.fraction is not None]
+def _fraction_tables(results: Results, shares: Sequence[Labels]) -> list[str]:
+    """What each share's section has, with the shares side by side."""
+    percents = [f"{100 * (which.fraction or 0):g} %" for which in shares]
     tables = []
     for name in results.tasks:
         rows = [
             [method, *(cell(results.headlines(method, which)[name].values()) for which in shares)]
             for method in results.methods
         ]
-        heads = [_task_head(name, results), *(f"{100 * (which.fraction or 0):g} %" for which in shares)]
-        tables.append(table(heads, rows))
+        tables.append(table([_task_head(name, results), *percents], rows))
     for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task)):
         if base is not None:
             rows = [
                 [method, *(cell(deltas(results, method, base, which).values(), "+.2f") for which in shares)]
                 for method in results.methods
             ]
-            heads = [f"delta vs {title} [%] ↑", *(f"{100 * (which.fraction or 0):g} %" for which in shares)]
-            tables.append(table(heads, rows))
+            tables.append(table([f"delta vs {title} [%] ↑", *percents], rows))
     return tables
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from jtr_lightning.comparison.plan import Labels, Run
+from jtr_lightning.comparison.plan import FULL, Labels, Run
 from jtr_lightning.disk import read_object, write_text
 from jtr_lightning.errors import ConfigError
 
@@ -123,6 +123,12 @@ class Results:
     def labels(self) -> list[Labels]:
         """Every scenario, in the order given."""
         return list(dict.fromkeys(run.labels for run in self.runs))
+
+    @property
+    def full(self) -> Labels:
+        """What stands for all labels in the gap: the scenario, or else a share of 1."""
+        complete = [which for which in self.labels if which.complete]
+        return FULL if FULL in complete or not complete else complete[0]
 
     @property
     def tasks(self) -> dict[str, TaskFacts]:

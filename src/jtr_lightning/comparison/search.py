@@ -35,6 +35,7 @@ from jtr_lightning.comparison.plan import (
     seeded,
 )
 from jtr_lightning.comparison.results import Result, Results
+from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.sweeps.names import described
 
@@ -297,11 +298,11 @@ def read_chosen(path: str | Path) -> Chosen:
 
 def _load(path: str | Path, option: str) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"{option} should be given a file; found '{path}': {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"'{path}' should be YAML; {' '.join(str(error).split())}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"'{path}' should be YAML; found: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"'{path}' should hold a method in each entry; found other content.")
     return tree

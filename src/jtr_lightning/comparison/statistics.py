@@ -1,4 +1,7 @@
-"""Numbers over seeds: means, deltas, the share of a gap that is closed, paired differences."""
+"""Numbers over seeds: means, deltas, the share of a gap that is closed, paired differences.
+
+A training that went astray may have a metric that is NaN or infinite. Such a value counts as missing everywhere here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Summary:
     Attributes:
         mean: Their mean.
         deviation: Their sample standard deviation (n - 1), None for a single value.
-        number: How many there are.
+        number: How many finite ones there are.
     """
 
     mean: float
@@ -41,10 +44,11 @@ class Paired:
 
 
 def summary(values: Sequence[float]) -> Summary | None:
-    """Mean and deviation of some values; None if there are none."""
-    if not values:
+    """Mean and deviation of the finite ones among some values; None if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
         return None
-    return Summary(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+    return Summary(fmean(finite), stdev(finite) if len(finite) > 1 else None, len(finite))
 
 
 def delta(
@@ -62,10 +66,11 @@ def delta(
     """
     if not all(task in values and baseline.get(task) for task in higher_is_better):
         return None
-    return 100 * fmean(
+    percent = 100 * fmean(
         (1 if up else -1) * (values[task] - baseline[task]) / baseline[task]
         for task, up in higher_is_better.items()
     )
+    return percent if math.isfinite(percent) else None
 
 
 def gap_closed(value: float, baseline: float, full: float, higher_is_better: bool) -> float | None:
@@ -78,11 +83,11 @@ def gap_closed(value: float, baseline: float, full: float, higher_is_better: boo
         higher_is_better: The metric's direction.
 
     Returns:
-        ``(value - baseline) / (full - baseline)``: 0 is the baseline, 1 as good as with all labels; None where all
-        labels were no better, so that there is no gap.
+        ``(value - baseline) / (full - baseline)``: 0 is the baseline, 1 as good as with all labels; None where a
+        value is missing, or all labels were no better, so that there is no gap.
     """
     gap = (full - baseline) * (1 if higher_is_better else -1)
-    return (value - baseline) / (full - baseline) if gap > 0 else None
+    return (value - baseline) / (full - baseline) if gap > 0 and math.isfinite(value) else None
 
 
 def paired_difference(
@@ -98,14 +103,12 @@ def paired_difference(
     Returns:
         Values minus reference; None without a common seed.
     """
-    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    number = len(differences)
-    if not number:
+    found = summary([values[seed] - reference[seed] for seed in values if seed in reference])
+    if found is None:
         return None
-    mean = fmean(differences)
-    if number == 1:
-        return Paired(mean, None, None, 1)
+    if found.deviation is None:
+        return Paired(found.mean, None, None, 1)
     from scipy.stats import t
 
-    half = float(t.ppf((1 + confidence) / 2, number - 1)) * stdev(differences) / math.sqrt(number)
-    return Paired(mean, mean - half, mean + half, number)
+    half = float(t.ppf((1 + confidence) / 2, found.number - 1)) * found.deviation / math.sqrt(found.number)
+    return Paired(found.mean, found.mean - half, found.mean + half, found.number)

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
-from jtr_lightning.callbacks.checkpoint_files import LAST
+from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import CommandLine, command_line
@@ -25,6 +25,8 @@ from jtr_lightning.module import PartialLabelModule
 
 TRAINING = "training"
 """The run folder of the training, inside of the run's."""
+
+_PATIENCE = 1.0  # seconds; a comparison that only looks whether the run is locked holds the lock for a moment
 
 _FOR_TRAINING = ("optimizer_states", "lr_schedulers")
 """Parts of a checkpoint that only a training needs that goes on from it."""
@@ -45,7 +47,7 @@ class Unwatched(CommandLine):
 def run(arguments: list[str]) -> None:
     """Trains, chooses the checkpoint on the validation set, tests it, and writes the result.
 
-    An interrupted training goes on from its last checkpoint.
+    An interrupted training goes on from its newest whole checkpoint; a damaged one is named in the log.
 
     Args:
         arguments: ``--validation-only``, if there is to be no test, and the run's folder, which holds ``config.yaml``.
@@ -57,7 +59,7 @@ def run(arguments: list[str]) -> None:
     folder = Path(path)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise ConfigError(f"The run '{folder}' is being trained by another process; wait for it.") from None
     try:
@@ -70,8 +72,8 @@ def _train(folder: Path, with_test: bool) -> None:
     commit = current_commit()
     config, training = folder / CONFIG, folder / TRAINING
     costs = Costs(folder / PROGRESS)
-    last = _last_checkpoint(training)
-    go_on = [] if last is None else ["--ckpt_path", str(last)]
+    newest = newest_whole_checkpoint(training / CHECKPOINTS)
+    go_on = [] if newest is None else ["--ckpt_path", str(newest)]
     fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs], Unwatched)
     model = fitted.model
     if not isinstance(model, PartialLabelModule):
@@ -82,7 +84,6 @@ def _train(folder: Path, with_test: bool) -> None:
     if with_test:
         # In a new Trainer, as `jtr test` does it: callbacks keep something of the training.
         metrics |= command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training).metrics
-        _keep_weights(best)
     result = Result(
         metrics=metrics,
         tasks={
@@ -97,21 +98,12 @@ def _train(folder: Path, with_test: bool) -> None:
         commit=commit,
     )
     write_result(folder, result)
-    # Not before, or a training could be lost.
+    # Not before, or a training could be lost, or go on without its optimizer's state.
     if with_test:
+        _keep_weights(best)
         (training / CHECKPOINTS / LAST).unlink(missing_ok=True)
     else:
         shutil.rmtree(training / CHECKPOINTS)
-
-
-def _last_checkpoint(training: Path) -> Path | None:
-    """The checkpoint to go on from, if there is a whole one."""
-    last = training / CHECKPOINTS / LAST
-    try:
-        read_checkpoint(last)
-    except Exception:  # none there, or whatever an unpickler makes of half a file
-        return None
-    return last
 
 
 def _best_checkpoint(fitted: CommandLine, training: Path) -> Path:
