@@ -12,6 +12,7 @@ import torch
 from jtr_lightning.balancing import DynamicWeightAverage
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.resume import Resume
+from jtr_lightning.cli.main import main
 from jtr_lightning.data.source import SampleSource
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -22,7 +23,7 @@ from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.scenarios import RandomLabels
 from jtr_lightning.tasks import DenseRegression, Depth, Segmentation, Task
-from tests.reliability.trainings import TinyData, train
+from tests.reliability.trainings import QUIET, TinyData, train
 from tests.tiny import SIZE
 from tests.toy import Given, ToyNetwork
 
@@ -78,14 +79,27 @@ class Invalid(TinyData):
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
-def test_labels_without_a_valid_pixel_train_and_evaluate(name: str) -> None:
+def test_labels_without_a_valid_pixel_train_and_are_not_measured(name: str) -> None:
     data = Invalid(tasks=TASKS)
     module = PartialLabelModule(data.tasks, ToyNetwork(), REGULARIZERS[name]())
-    trainer = train(module, data, NonFiniteGuard(), limit_val_batches=1.0)
+    with pytest.warns(UserWarning, match=r"task '(segmentation|depth)' should have a valid place somewhere"):
+        trainer = train(module, data, NonFiniteGuard(), limit_val_batches=1.0)
     assert all(value.isfinite().all() for value in module.parameters())
-    assert not any(
-        math.isnan(float(value)) for key, value in trainer.callback_metrics.items() if "/loss" in key
-    )
+    found = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    assert all(math.isfinite(value) for value in found.values())
+    measured = ("val/score", "val/segmentation/", "val/depth/")
+    assert not [key for key in found if key.startswith(measured)]
+
+
+@pytest.mark.usefixtures("in_a_scratch_folder")
+@pytest.mark.filterwarnings("ignore:The labels of task")
+def test_a_best_epoch_of_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = f"--data.tasks={TASKS}".replace("'", "")
+    given = ["--data=Invalid", tasks, "--model.network=ToyNetwork", "--trainer.max_epochs=2"]
+    assert main(["fit", *given, *QUIET]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "'val/score'" in errors[0]
 
 
 # Sizes
