@@ -1,7 +1,7 @@
 """Trainings as far from the usual as they may be: without labels, of one sample, of 16 tasks or 1000 classes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from jtr_lightning.cli.main import main
 from jtr_lightning.data.source import SampleSource
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks.base import Network
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.networks.smp import SMPNetwork
+from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.regularizers.jtr import JTR
+from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.scenarios import RandomLabels
 from jtr_lightning.tasks import DenseRegression, Depth, Segmentation, Task
@@ -32,11 +35,14 @@ TASKS = ["segmentation", "depth"]
 # Labels that are not there
 
 
-REGULARIZERS = {
+SMALL: dict[str, Any] = {"widths": (4, 4), "depths": (1, 1)}
+REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "none": lambda: None,
-    "jtr": lambda: JTR(widths=(4, 4), depths=(1, 1)),
+    "jtr": lambda: JTR(**SMALL),
     "consistency": ConsistencyRegularization,
-    "mtpsl": lambda: MTPSL(widths=(4, 4), depths=(1, 1)),
+    "mtpsl": lambda: MTPSL(**SMALL),
+    "direct map": lambda: DirectMap(**SMALL),
+    "perceptual map": lambda: PerceptualMap(**SMALL),
 }
 
 
@@ -121,6 +127,34 @@ def test_an_image_smaller_than_the_stride_gets_a_prediction_of_its_size(network:
     assert module(torch.rand(1, 3, 5, 3))["depth"].shape == (1, 1, 5, 3)
 
 
+TINY = (5, 3)
+"""Height and width, below a stride of 32."""
+
+
+def train_at_a_tiny_size(network: Network, regularizer: Regularizer | None) -> None:
+    data = TinyData(tasks=TASKS, size=TINY, scenario=RandomLabels())
+    module = PartialLabelModule(data.tasks, network, regularizer)
+    trainer = train(module, data, NonFiniteGuard(), limit_val_batches=1.0)
+    assert trainer.global_step == 3
+    assert all(value.isfinite().all() for value in module.parameters())
+    assert math.isfinite(float(trainer.callback_metrics["val/score"]))
+
+
+@pytest.mark.parametrize("name", ["none", "consistency", "direct map", "perceptual map"])
+def test_images_smaller_than_the_stride_train(name: str) -> None:
+    train_at_a_tiny_size(SMPNetwork("resnet18"), REGULARIZERS[name]())
+
+
+def test_images_smaller_than_the_stride_train_the_papers_network() -> None:
+    train_at_a_tiny_size(SegNet(), None)
+
+
+@pytest.mark.parametrize("regularizer", [JTR, MTPSL])
+def test_images_smaller_than_a_mapping_network_needs_are_refused(regularizer: Any) -> None:
+    with pytest.raises(ConfigError, match=r"maps of at least two positions.*larger images or fewer stages"):
+        train_at_a_tiny_size(ToyNetwork(), regularizer())
+
+
 class Many(TinyData):
     """Labels for any tasks: noise that ``DenseRegression`` takes, and every class of a segmentation."""
 
@@ -137,18 +171,20 @@ class Many(TinyData):
         return source
 
 
-def check_a_whole_training(tasks: Mapping[str, Task], folder: Path) -> None:
+def check_a_whole_training(
+    tasks: Mapping[str, Task], network: Network, regularizer: Regularizer | None, folder: Path
+) -> None:
     """Training, validation and checkpoint: every weight learns, every task is measured, all comes back."""
     data = Many(
         tasks=dict(tasks), number=8, batch_size=2, scenario=RandomLabels() if len(tasks) > 1 else None
     )
-    regularizer = JTR(widths=(4, 4), depths=(1, 1)) if len(tasks) > 1 else None
-    module = PartialLabelModule(data.tasks, SMPNetwork("resnet18"), regularizer, DynamicWeightAverage())
+    module = PartialLabelModule(data.tasks, network, regularizer, DynamicWeightAverage())
     before = {name: value.clone() for name, value in module.named_parameters()}
     trainer = train(module, data, NonFiniteGuard(), Resume(folder), max_epochs=2, limit_val_batches=1.0)
     assert trainer.global_step == 8
     still = [name for name, value in module.named_parameters() if torch.equal(before[name], value)]
-    assert still == []
+    # The mapping network of two tasks that no sample has a label of both learns nothing.
+    assert [name for name in still if not name.startswith("regularizer.maps.")] == []
     for name, task in tasks.items():
         value = float(trainer.callback_metrics[f"val/{name}/{task.headline}"])
         assert math.isfinite(value), name
@@ -158,15 +194,43 @@ def check_a_whole_training(tasks: Mapping[str, Task], folder: Path) -> None:
     assert all(torch.equal(again(image)[name], expected[name]) for name in tasks)
 
 
-@pytest.mark.parametrize("number", [1, 16])
-def test_one_task_and_sixteen_train(number: int, tmp_path: Path) -> None:
-    check_a_whole_training({f"edges_{i}": DenseRegression(high=1.1) for i in range(number)}, tmp_path)
+def edges(number: int) -> dict[str, Task]:
+    return {f"edges_{i}": DenseRegression(high=1.1) for i in range(number)}
+
+
+def test_one_task_trains(tmp_path: Path) -> None:
+    check_a_whole_training(edges(1), SMPNetwork("resnet18"), None, tmp_path)
+
+
+def test_sixteen_tasks_train(tmp_path: Path) -> None:
+    check_a_whole_training(edges(16), SMPNetwork("resnet18"), JTR(**SMALL), tmp_path)
 
 
 def test_a_thousand_classes_train(tmp_path: Path) -> None:
-    check_a_whole_training({"segmentation": Segmentation(1000), "depth": Depth()}, tmp_path)
+    tasks = {"segmentation": Segmentation(1000), "depth": Depth()}
+    check_a_whole_training(tasks, SMPNetwork("resnet18"), JTR(**SMALL), tmp_path)
 
 
-def test_jtr_with_one_task_is_refused() -> None:
-    with pytest.raises(ConfigError, match="JTR should have at least 2 tasks"):
-        PartialLabelModule({"depth": Depth()}, ToyNetwork(), JTR())
+def test_one_task_trains_with_consistency(tmp_path: Path) -> None:
+    check_a_whole_training(edges(1), ToyNetwork(), ConsistencyRegularization(), tmp_path)
+
+
+MAPS = [pytest.param(name, marks=pytest.mark.slow) for name in ("direct map", "perceptual map")]
+"""Of 16 tasks these train 240 networks."""
+
+
+@pytest.mark.parametrize("name", ["none", "consistency", "mtpsl", *MAPS])
+def test_sixteen_tasks_train_with_every_method(name: str, tmp_path: Path) -> None:
+    check_a_whole_training(edges(16), ToyNetwork(), REGULARIZERS[name](), tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in REGULARIZERS if name != "jtr"])
+def test_a_thousand_classes_train_with_every_method(name: str, tmp_path: Path) -> None:
+    tasks = {"segmentation": Segmentation(1000), "depth": Depth()}
+    check_a_whole_training(tasks, ToyNetwork(), REGULARIZERS[name](), tmp_path)
+
+
+@pytest.mark.parametrize("regularizer", [JTR, MTPSL, DirectMap, PerceptualMap])
+def test_a_method_that_relates_tasks_is_refused_with_one(regularizer: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{regularizer.__name__} should .* at least (2|two)"):
+        PartialLabelModule({"depth": Depth()}, ToyNetwork(), regularizer())
