@@ -15,7 +15,7 @@ from jtr_lightning.balancing import Balancing
 from jtr_lightning.batch import Batch
 from jtr_lightning.data.base import Split
 from jtr_lightning.data.sampler import EpochSampler, SampleKey
-from jtr_lightning.data.source import SampleSource
+from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
@@ -192,10 +192,16 @@ def test_what_is_logged_of_a_task_is_of_its_own_samples_whatever_each_rank_sees(
 
 
 class OneTaskOnDisk(ToySource):
-    """Even samples have a label of the first task, odd ones of the second, and none of any other."""
+    """Even samples have a label of the first task, odd ones of the second; all have one of edges, valid in odd ones."""
 
     def on_disk(self, tasks: Sequence[str]) -> BoolArray:
-        return np.arange(self.number)[:, None] % 2 == np.arange(len(tasks))
+        has = np.arange(self.number)[:, None] % 2 == np.arange(len(tasks))
+        has[:, tasks.index("edges")] = True
+        return has
+
+    def read_label(self, index: int, task: str) -> Array:
+        label = super().read_label(index, task)
+        return np.full_like(label, np.nan) if task == "edges" and index % 2 == 0 else label
 
 
 class SparseData(SeparatedData):
@@ -204,10 +210,10 @@ class SparseData(SeparatedData):
 
 
 def test_metrics_of_ranks_with_labels_of_different_tasks_are_those_of_one_rank(tmp_path: Path) -> None:
-    tasks = [*TASKS, "normals"]
+    tasks = [*TASKS, "normals", "edges"]
     expected = metrics_of(run(tmp_path / "one", SparseData(6, tasks=tasks, batch_size=2), 1, test=True))
     folder = run(tmp_path / "two", SparseData(6, tasks=tasks, batch_size=2), 2, test=True)
-    assert {key.split("/")[1] for key in expected} == {*TASKS, "score"}
+    assert {key.split("/")[1] for key in expected} == {*TASKS, "edges", "score"}
     for rank in (0, 1):
         assert metrics_of(folder, rank) == pytest.approx(expected, rel=1e-6)
 

@@ -60,6 +60,28 @@ def test_a_task_without_any_label_has_no_key() -> None:
     assert evaluation.summarize(results, "val", Baseline("b", {"depth": 1.0})).keys() == {"score"}
 
 
+def test_a_task_whose_labels_have_no_valid_place_has_no_key_and_is_told() -> None:
+    evaluation = Evaluation(TASKS)
+    batch = batch_of([[True, True, True], [True, False, False]])  # blank but for the depth
+    evaluation.update(predictions_of(2), batch)
+    with pytest.warns(UserWarning, match="should have a valid place") as told:
+        results = evaluation.compute()
+    assert {name.split("/")[0] for name in results} == {"depth"}
+    assert evaluation.summarize(results, "val", None) == {"score": 0.0}, "that of the depth alone"
+    assert [str(warning.message).partition(".")[0] for warning in told] == [
+        "The labels of task 'segmentation' should have a valid place somewhere; found none in 2 of them",
+        "The labels of task 'normals' should have a valid place somewhere; found none in 1 of them",
+    ]
+
+
+def test_one_valid_pixel_is_measured() -> None:
+    evaluation = Evaluation(TASKS)
+    batch = batch_of([[True, False, False], [True, False, False]])
+    batch.labels["segmentation"][1, 3, 4] = 0
+    evaluation.update(predictions_of(2), batch)
+    assert {name.split("/")[0] for name in evaluation.compute()} == {"segmentation"}
+
+
 def test_reset_forgets() -> None:
     evaluation = Evaluation(TASKS)
     evaluation.update(predictions_of(1), batch_of([[False, True, False]]))
@@ -75,7 +97,7 @@ def test_task_means_count_labelled_samples_only() -> None:
     )
     assert means.compute()[:2].tolist() == [2.0, 7.0]
     assert means.compute()[2].isnan()
-    assert means.counts() == [2, 1, 0]
+    assert means.totals() == ([4.0, 7.0, 0.0], [2.0, 1.0, 0.0])
 
 
 class TestBaseline:

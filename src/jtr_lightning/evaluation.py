@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
@@ -18,7 +19,8 @@ from jtr_lightning.tasks import Task
 class Evaluation(nn.Module):
     """Every task's metrics over one set, exact for any batch size and under DDP.
 
-    A task that had no label in the whole set has no result: no key, rather than 0 or NaN.
+    A task that had no label in the whole set, or labels without a valid place alone, has no result: no key, rather than
+    0 or NaN.
 
     Args:
         tasks: Task name to task.
@@ -28,7 +30,8 @@ class Evaluation(nn.Module):
         super().__init__()
         self.tasks = dict(tasks)
         self.metrics = nn.ModuleDict({name: task.metrics() for name, task in tasks.items()})
-        self.labelled = TaskMeans(len(tasks))
+        # Of the labelled samples: 1 where the label has a valid place, else 0.
+        self.measurable = TaskMeans(len(tasks))
 
     def update(self, predictions: Mapping[str, Tensor], batch: Batch) -> None:
         """Adds a batch.
@@ -39,15 +42,26 @@ class Evaluation(nn.Module):
         """
         for name, metric in self.metrics.items():
             cast(MetricCollection, metric).update(predictions[name], batch.labels[name])
-        self.labelled.update(torch.ones_like(batch.available, dtype=torch.float32), batch.available)
+        valid = [task.valid(batch.labels[name]) for name, task in self.tasks.items()]
+        measurable = torch.stack([places.reshape(len(batch), -1).any(1) for places in valid], 1)
+        self.measurable.update(measurable.float(), batch.available)
 
     def compute(self) -> dict[str, float]:
-        """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device."""
-        labelled = self.labelled.counts()
+        """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device.
+
+        Warns about a task whose labels have no valid place.
+        """
         results: dict[str, float] = {}
-        for (name, metric), number in zip(self.metrics.items(), labelled, strict=True):
-            values = cast(MetricCollection, metric).compute() if number else {}
-            results.update({f"{name}/{key}": float(value) for key, value in values.items()})
+        totals = zip(*self.measurable.totals(), strict=True)
+        for (name, metric), (measurable, labelled) in zip(self.metrics.items(), totals, strict=True):
+            if measurable:
+                values = cast(MetricCollection, metric).compute()
+                results.update({f"{name}/{key}": float(value) for key, value in values.items()})
+            elif labelled:
+                rank_zero_warn(
+                    f"The labels of task '{name}' should have a valid place somewhere; found none in {labelled:.0f} "
+                    "of them. The task has no metrics and no part in the score; look at its labels with jtr data check."
+                )
         return results
 
     def reset(self) -> None:
@@ -57,7 +71,7 @@ class Evaluation(nn.Module):
         with torch.inference_mode(False):
             for metric in self.metrics.values():
                 cast(MetricCollection, metric).reset()
-            self.labelled.reset()
+            self.measurable.reset()
 
     def summarize(
         self, results: Mapping[str, float], stage: str, baseline: Baseline | None
@@ -115,10 +129,10 @@ class TaskMeans(Metric):
         self.count.copy_(sums["count"])
         self._update_count = 1  # or torchmetrics warns where nothing is added any more
 
-    def counts(self) -> list[int]:
-        """Number of labelled samples of each task, over all ranks."""
+    def totals(self) -> tuple[list[float], list[float]]:
+        """Each task's sum of values and number of labelled samples, over all ranks."""
         with self.sync_context():
-            return [int(number) for number in self.count.tolist()]
+            return self.total.tolist(), self.count.tolist()
 
 
 def headline_values(results: Mapping[str, float], tasks: Mapping[str, Task]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Metrics that torchmetrics lacks: errors over valid pixels, exact under DDP and any batch size.
 
 Each keeps sums and counts, never a mean of means. Invalid places of a target do not count, so a sample without a label
-changes nothing; a metric is given the task's rule about them and knows no task.
+changes nothing, and errors over no place at all are NaN, never a perfect 0; a metric is given the task's rule about
+them and knows no task.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
         occurs = union > 0
         iou = torch.where(occurs, hits / union.clamp(min=1), 0.0)
         return {
-            "miou": (iou.sum() / occurs.sum().clamp(min=1)).float(),
-            "pixel_accuracy": (hits.sum() / matrix.sum().clamp(min=1)).float(),
+            "miou": (iou.sum() / occurs.sum()).float(),
+            "pixel_accuracy": (hits.sum() / matrix.sum()).float(),
         }
 
 
@@ -70,8 +71,7 @@ class _MaskedSums(Metric):
             setattr(self, f"sum_{name}", total + torch.where(mask, value, 0.0).sum(dtype=torch.float64))
 
     def _means(self) -> dict[str, Tensor]:
-        count = self.count.clamp(min=1)
-        return {name: (getattr(self, f"sum_{name}") / count).float() for name in self._names}
+        return {name: (getattr(self, f"sum_{name}") / self.count).float() for name in self._names}
 
 
 class DepthErrors(_MaskedSums):
@@ -144,7 +144,8 @@ class AngularErrors(_MaskedSums):
     def compute(self) -> dict[str, Tensor]:
         cumulated = self.histogram.cumsum(0)
         middle = torch.searchsorted(cumulated, cumulated[-1] / 2).clamp(max=ANGLE_BINS - 1)
-        return {**self._means(), "median_angle": ((middle + 0.5) * (180 / ANGLE_BINS)).float()}
+        median = torch.where(self.count > 0, (middle + 0.5) * (180 / ANGLE_BINS), torch.nan)
+        return {**self._means(), "median_angle": median.float()}
 
 
 class DenseErrors(_MaskedSums):

@@ -66,14 +66,31 @@ def write_split(
             writer.writerow([name, *(int(value) for value in row)])
 
 
-def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
+def read_labelled(path: Path, tasks: Sequence[str]) -> dict[str, list[bool]]:
+    """Reads every row of a label split in CSV.
+
+    Args:
+        path: The file.
+        tasks: The tasks wanted, ``K`` of them.
+
+    Returns:
+        Sample name to which of the tasks are labelled (``K`` values), in the order of the rows.
+
+    Raises:
+        DataError: The file is missing or unreadable, a column is missing, a cell is neither 0 nor 1, or a name is
+            there twice.
+    """
     try:
         # -sig: spreadsheet programs put a byte order mark in front.
-        rows = _rows(csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"))), path, tasks)
+        return _rows(csv.DictReader(io.StringIO(read_text(path, "utf-8-sig"))), path, tasks)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"The label split '{path}' should be a readable CSV in UTF-8; found: {error}."
         ) from error
+
+
+def _read_csv(path: Path, names: Sequence[str], tasks: Sequence[str]) -> NDArray[np.bool_]:
+    rows = read_labelled(path, tasks)
     missing = [name for name in names if name not in rows]
     if missing:
         raise DataError(

@@ -169,7 +169,7 @@ class TestMistakes:
         with pytest.raises(ConfigError, match="Leave `extra_root` out"):
             pack(data, tmp_path / "packed", progress=False)
 
-    @pytest.mark.parametrize("content", [None, "{}", "no json"])
+    @pytest.mark.parametrize("content", [None, "{}", "[]", "no json", "[" * 100_000])
     def test_another_folder(self, tmp_path: Path, content: str | None) -> None:
         if content is not None:
             (tmp_path / "packed.json").write_text(content)

@@ -12,6 +12,8 @@ from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.cityscapes import CityscapesDataModule
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
+from jtr_lightning.data.packed import PackedDataModule
+from jtr_lightning.data.packing import pack
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
 from jtr_lightning.data.rooms.datamodule import RoomsDataModule
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
@@ -102,6 +104,11 @@ def with_extra(layout: str) -> Form:
     )
 
 
+def write_packed(root: Path) -> None:
+    rooms("nyuv2")(root / "before")
+    pack(NYUv2DataModule(root / "before"), root / "packed", progress=False)
+
+
 TASKONOMY = ("segment_semantic", "depth_zbuffer", "normal", "reshading")
 NYUV2 = ("segmentation", "depth", "normals")
 FORMS = {
@@ -125,6 +132,9 @@ FORMS = {
     ),
     "cityscapes": Form(
         rooms("cityscapes", test=2), CityscapesDataModule, all_of(".png", "segmentation", "depth")
+    ),
+    "packed": Form(
+        write_packed, lambda root, **more: PackedDataModule(root / "packed", **more), all_of(".npy", *NYUV2)
     ),
     "folder png": folder(image=".png", segmentation=".png", depth=".png", normals=".png"),
     "folder npy": folder(image=".npy", segmentation=".npy", depth=".npy", normals=".npy"),

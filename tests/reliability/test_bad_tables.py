@@ -1,9 +1,11 @@
 """Damaged tables: labels of whole images, lists of splits, and which labels may be used."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +13,15 @@ import torch
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
+from jtr_lightning.data.packed import PackedDataModule
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import DataError, UserError
 from jtr_lightning.scenarios import SplitFile
 from jtr_lightning.tasks import Classification, Depth, Regression, Task
 from tests.reliability.damages import ANY_FILE, Damage, remove, replace, unreadable, within
-from tests.reliability.forms import BUILDING, IDS, SIZE
+from tests.reliability.forms import BUILDING, FORMS, IDS, SIZE
+
+AS_WRITTEN: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Table:
     Attributes:
         form: The dataset that it belongs to.
         name: Its file.
-        lines: What is in it.
+        lines: What is in it; ``AS_WRITTEN`` for what the form has there.
         make: The data module, of a folder with the table.
     """
 
@@ -39,6 +44,10 @@ class Table:
 def own(root: Path, **of_images: Task) -> PartialLabelDataModule:
     tasks = {"depth": Depth(), **of_images}
     return FolderDataModule(root, tasks, scales={"depth": 0.001}, val_share=0.0, test_share=0.0)
+
+
+def packed(root: Path) -> PartialLabelDataModule:
+    return PackedDataModule(root / "packed", ["depth"])
 
 
 TABLES = {
@@ -73,10 +82,13 @@ TABLES = {
         ("id,depth", *(f"{i},1" for i in range(4))),
         lambda root: NYUv2DataModule(root, ["depth"], scenario=SplitFile(str(root / "labels split.csv"))),
     ),
+    "packed.json": Table("packed", "packed/packed.json", AS_WRITTEN, packed),
+    "labels of packed": Table("packed", "packed/train/labels.csv", AS_WRITTEN, packed),
+    "domains of packed": Table("packed", "packed/train/domains.npy", AS_WRITTEN, packed),
     "a list of frames": Table(
         "nyuv2 with pairs",
         "depth only/train_files.txt",
-        (),  # as it is written
+        AS_WRITTEN,
         lambda root: NYUv2DataModule(
             root / "labelled",
             extra_root=root / "depth only",
@@ -98,13 +110,17 @@ TEXT: dict[str, Damage] = {
 }
 NO_TABLE = ("a cell too many", "a doubled column", "the first row twice", "no header", "cut to a half")
 """What is no damage to a list of one path in each line; one that is cut between two lines is a shorter list."""
-NEEDED = ("a split", "a list of frames")
+ARRAY = "domains of packed"
+"""What is no text."""
+NEEDED = ("a split", "a list of frames", "packed.json", "labels of packed", ARRAY)
 """Tables that were asked for; others need not be there."""
 CASES = [
     (table, name)
     for table in TABLES
     for name in (*ANY_FILE, *TEXT)
-    if not (table == "a list of frames" and name in NO_TABLE) and not (name == "gone" and table not in NEEDED)
+    if not (table == "a list of frames" and name in NO_TABLE)
+    and not (table == ARRAY and name in TEXT)
+    and not (name == "gone" and table not in NEEDED)
 ]
 
 
@@ -129,6 +145,49 @@ def test_a_damaged_table_is_refused_by_name(table: str, name: str, written: Call
         remove(path)
         if before is not None:
             path.write_bytes(before)
+
+
+CELLS: dict[str, Damage] = {
+    "another word": replace(lambda content: content.replace(b",1\n", b",yes\n", 1)),
+    "another number": replace(lambda content: content.replace(b",1\n", b",2\n", 1)),
+    "no value": replace(lambda content: content.replace(b",1\n", b",\n", 1)),
+    "a row less": replace(lambda content: content[: content.rindex(b"\n", 0, -1) + 1]),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_wrong_cell_of_packed_labels_is_refused(name: str, open_folder: Path) -> None:
+    FORMS["packed"].write(open_folder)
+    CELLS[name](open_folder / "packed/train/labels.csv")
+    with pytest.raises(DataError, match=r"packed/train/(labels\.csv|domains\.npy)'"):
+        packed(open_folder).dataset("train")
+
+
+DEPTH = {"class_path": "jtr_lightning.tasks.dense.Depth", "init_args": {}}
+DESCRIPTIONS: dict[str, dict[str, Any]] = {
+    "a list of splits": {"splits": []},
+    "a number as folder": {"splits": {"train": 1}},
+    "a list of tasks": {"tasks": []},
+    "a number as task": {"tasks": {"depth": 1}},
+    "an empty task": {"tasks": {"depth": {}}},
+    "a number as class": {"tasks": {"depth": {**DEPTH, "class_path": 1}}},
+    "a list of arguments": {"tasks": {"depth": {**DEPTH, "init_args": []}}},
+    "another argument": {"tasks": {"depth": {**DEPTH, "init_args": {"bogus": 1}}}},
+    "a network as task": {
+        "tasks": {"depth": {**DEPTH, "class_path": "jtr_lightning.networks.segnet.SegNet"}}
+    },
+    "a list of versions": {"version": [1]},
+    "no version": {"version": None},
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_wrong_description_of_packed_data_is_refused(name: str, open_folder: Path) -> None:
+    FORMS["packed"].write(open_folder)
+    path = open_folder / "packed/packed.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **DESCRIPTIONS[name]}))
+    with pytest.raises(UserError, match="pack"):
+        packed(open_folder).dataset("train")
 
 
 @pytest.mark.parametrize("name", [*ANY_FILE, "a block of zeros"])

@@ -17,7 +17,8 @@ from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import DESCRIPTION, IMAGE_SIZE, PartialLabelModule, read_checkpoint
 from tests.reliability.damages import within
-from tests.reliability.trainings import QUIET, fit, in_a_process, mount_a_small_disk
+from tests.reliability.disks import DISK, FOLDER, FOUND, LIMIT, NOT_ALLOWED, begin, leave
+from tests.reliability.trainings import QUIET, fit, in_a_process
 from tests.test_disk import bomb
 
 RUN = Path("runs/run/0")
@@ -218,29 +219,25 @@ def test_a_config_that_would_stop_the_parser_is_refused_at_once(
 # A full disk
 
 
-def start_on_a_full_disk(room: int, told: Path) -> None:
-    folder = Path("small")
-    folder.mkdir()
-    if not mount_a_small_disk(folder, 400):
-        sys.exit(77)
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    (folder / "ballast").write_bytes(bytes(max(0, free - room)))
+def start_without_room(way: str, room: int, told: Path) -> None:
+    begin(way, kilobytes=400)
+    leave(room, way)
     base = ["fit", "--data=TinyData", "--model.network=ToyNetwork", "--trainer.max_epochs=1", *QUIET]
     with told.open("w") as sys.stderr:
-        code = main([*base, "--runs=small"])
+        code = main([*base, f"--runs={FOLDER}"])
     assert code == 1
     # Whatever there is of a config is whole.
-    assert all(path.stat().st_size > 1000 for path in folder.rglob("config.yaml"))
-    assert not list(folder.rglob("*.part"))
+    assert all(path.stat().st_size > 1000 for path in FOLDER.rglob("config.yaml"))
+    assert not list(FOLDER.rglob("*.part"))
 
 
-@pytest.mark.parametrize("room", [0, 4096, 16384])
-def test_a_disk_that_is_full_at_the_start_leaves_no_half_config(room: int) -> None:
+@pytest.mark.parametrize(("way", "room"), [(DISK, 0), (DISK, 4096), (DISK, 16384), (LIMIT, 900)])
+def test_a_disk_that_is_full_at_the_start_leaves_no_half_config(way: str, room: int) -> None:
     told = Path("told.txt").absolute()
-    code = in_a_process(start_on_a_full_disk, room, told)
-    if code == 77:
+    code = in_a_process(start_without_room, way, room, told)
+    if code == NOT_ALLOWED:
         pytest.skip("this machine lets nobody mount a small disk")
     assert code == 0
     errors = [line for line in told.read_text().splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "No space left on device" in errors[0]
+    assert FOUND[way] in errors[0]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from jtr_lightning.balancing import DynamicWeightAverage
-from jtr_lightning.callbacks.resume import RANKS, Resume
+from jtr_lightning.callbacks.resume import AGREE_EVERY, RANKS, Resume
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.testing.comparing import same
 from tests.reliability.trainings import AccidentError
@@ -44,19 +44,22 @@ from jtr_lightning.cli.resuming import stopping_with_a_checkpoint
 from jtr_lightning.module import PartialLabelModule
 from tests.toy import ToyDataModule, ToyNetwork
 
+def wait_for_the_signal():
+    while not os.path.exists("sent"):
+        time.sleep(0.01)
+
 class Fate(L.Callback):
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == 3:
             open(f"at_3_{trainer.global_rank}", "w").close()
-            if trainer.global_rank == 1:
+            if trainer.global_rank in RANKS:
                 FATE
 
     def on_validation_batch_end(self, trainer, *_):
         open(f"validating_{trainer.global_rank}", "w").close()
-        while not os.path.exists("sent"):
-            time.sleep(0.01)
+        wait_for_the_signal()
 
-data = ToyDataModule(8, tasks=["depth"], batch_size=1)
+data = ToyDataModule(2 * STEPS, tasks=["depth"], batch_size=1)
 trainer = L.Trainer(
     accelerator="cpu", devices=2, max_epochs=50, limit_val_batches=VALIDATION, num_sanity_val_steps=0, logger=False,
     strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=TIMEOUT)),
@@ -69,13 +72,35 @@ with stopping_with_a_checkpoint(None, lambda: None):
 
 @contextlib.contextmanager
 def started(
-    folder: Path, fate: str = "pass", timeout: int = LONG, validation: int = 0
+    folder: Path,
+    fate: str = "pass",
+    ranks: Sequence[int] = (0, 1),
+    timeout: int = LONG,
+    validation: int = 0,
+    steps: int = 4,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Starts both processes as a cluster does, so that nobody but they themselves can end them; ends them at last."""
+    """Starts both processes as a cluster does, so that nobody but they themselves can end them; ends them at last.
+
+    Args:
+        folder: Where they work.
+        fate: What befalls some of them at step 3.
+        ranks: Whom it befalls.
+        timeout: Seconds that they wait for each other.
+        validation: Batches of each validation.
+        steps: Steps of an epoch.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = TRAINING.replace("FATE", fate).replace("TIMEOUT", str(timeout))
+    command = TRAINING
+    for name, value in {
+        "FATE": fate,
+        "RANKS": tuple(ranks),
+        "TIMEOUT": timeout,
+        "VALIDATION": validation,
+        "STEPS": steps,
+    }.items():
+        command = command.replace(name, str(value))
     processes = []
     for rank in (0, 1):
         env = {
@@ -91,7 +116,7 @@ def started(
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
         }
-        arguments = [sys.executable, "-c", command.replace("VALIDATION", str(validation))]
+        arguments = [sys.executable, "-c", command]
         with (folder / f"log_{rank}").open("wb") as log:
             processes.append(subprocess.Popen(arguments, env=env, cwd=folder, stdout=log, stderr=log))
     try:
@@ -128,28 +153,40 @@ def logs(folder: Path) -> str:
     ],
     ids=["killed", "failed", "silent"],
 )
-def test_the_other_ends_with_an_error(fate: str, timeout: int, least: float, tmp_path: Path) -> None:
-    with started(tmp_path, fate, timeout) as processes:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_other_ends_with_an_error(
+    rank: int, fate: str, timeout: int, least: float, tmp_path: Path
+) -> None:
+    """The first process also keeps the store through which they have met."""
+    other = 1 - rank
+    with started(tmp_path, fate, [rank], timeout) as processes:
         wait_for(tmp_path, "at_3", processes)
         begun = time.monotonic()
-        code = processes[0].wait(timeout=(timeout if least else 0) + END)
+        code = processes[other].wait(timeout=(timeout if least else 0) + END)
         took = time.monotonic() - begun
     assert code not in (0, None), logs(tmp_path)
     assert took >= least
-    assert "Error" in (tmp_path / "log_0").read_text()
+    assert "Error" in (tmp_path / f"log_{other}").read_text()
 
 
-@pytest.mark.parametrize("ranks", [(0, 1), (0,), (1,)], ids=["both", "the first", "the second"])
-def test_sigterm_saves_and_ends_both_wherever_it_arrives(ranks: tuple[int, ...], tmp_path: Path) -> None:
-    with started(tmp_path) as processes:
+@pytest.mark.parametrize(
+    ("ranks", "steps"),
+    [((0, 1), 4), ((0,), 40), ((1,), 40)],
+    ids=["both", "the first", "the second"],
+)
+def test_sigterm_saves_and_ends_both_wherever_it_arrives(
+    ranks: tuple[int, ...], steps: int, tmp_path: Path
+) -> None:
+    with started(tmp_path, "wait_for_the_signal()", steps=steps) as processes:
         wait_for(tmp_path, "at_3", processes)
         for rank in ranks:
             processes[rank].send_signal(signal.SIGTERM)
+        (tmp_path / "sent").touch()
         codes = [process.wait(timeout=END) for process in processes]
     assert codes == [143, 143], logs(tmp_path)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert len(saved[RANKS]) == 2
-    assert saved["global_step"] >= 3
+    assert 3 <= saved["global_step"] <= min(3 + AGREE_EVERY, steps), "eight steps, or the end of the epoch"
 
 
 @pytest.mark.parametrize("ranks", [(0, 1), (1,)], ids=["both", "the second"])

@@ -2,8 +2,8 @@
 
 import contextlib
 import errno
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jtr_lightning.callbacks import checkpoint_files
 from jtr_lightning.callbacks.checkpoint_files import WholeCheckpointIO
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
+from tests.reliability.disks import DISK, FOLDER, FOUND, LIMIT, NOT_ALLOWED, begin, leave, make_room
 from tests.reliability.trainings import (
     EPOCHS,
     STEPS,
@@ -24,7 +25,6 @@ from tests.reliability.trainings import (
     equal,
     fit,
     in_a_process,
-    mount_a_small_disk,
     resume,
 )
 
@@ -35,43 +35,60 @@ def stop() -> None:
     raise AccidentError
 
 
-def fill_the_disk(told: Path) -> None:
-    folder = Path("small")
-    folder.mkdir()
-    if not mount_a_small_disk(folder, 300):
-        sys.exit(77)
-    with contextlib.suppress(AccidentError):
-        fit("--runs=small", callbacks=[At(STEPS + 1, stop)])
-    run = folder / "run/0"
-    kept = (run / "checkpoints/last.ckpt").read_bytes()
-    ballast = folder / "ballast"
-    with ballast.open("wb") as file:  # leaves room for the logs, but for no checkpoint
-        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-        file.write(bytes(max(0, free - len(kept) // 2)))
-    with told.open("w") as sys.stderr:
-        code = main(["fit", "--resume", str(run)])
-    assert code == 1
+def go_on(kept: bytes, first: int, told: Path) -> None:
+    """Resumes where there is room again, after a fault that has left the last checkpoint as it was."""
+    run = FOLDER / "run/0"
     assert (run / "checkpoints/last.ckpt").read_bytes() == kept
     assert not list((run / "checkpoints").glob(".*"))
-    ballast.unlink()
     order = Order()
     done = resume(run, callbacks=[order])
-    assert [min(order.samples), max(order.samples)] == [STEPS + 1, EPOCHS * STEPS]
+    assert [min(order.samples), max(order.samples)] == [first, EPOCHS * STEPS]
     torch.save(done.model.state_dict(), told.with_suffix(".pt"))
 
 
+def no_room_for_a_checkpoint(way: str, told: Path) -> None:
+    begin(way, kilobytes=300)
+    with contextlib.suppress(AccidentError):
+        fit(f"--runs={FOLDER}", callbacks=[At(STEPS + 1, stop)])
+    kept = (FOLDER / "run/0/checkpoints/last.ckpt").read_bytes()
+    leave(len(kept) // 2, way)  # enough for the logs
+    with told.open("w") as sys.stderr:
+        code = main(["fit", "--resume", str(FOLDER / "run/0")])
+    assert code == 1
+    make_room(way)
+    go_on(kept, STEPS + 1, told)
+
+
+def no_room_at_all_within_an_epoch(way: str, told: Path) -> None:
+    kept = b""
+
+    def fill() -> None:
+        nonlocal kept
+        kept = (FOLDER / "run/0/checkpoints/last.ckpt").read_bytes()
+        leave(0, way)
+
+    begin(way, kilobytes=300)
+    with pytest.raises(ConfigError) as error:
+        # Before each checkpoint the logs are written.
+        fit(f"--runs={FOLDER}", "--checkpoint_every_n_steps=1", callbacks=[At(STEPS + 3, fill)])
+    make_room(way)
+    told.write_text(f"error: {error.value}")
+    go_on(kept, STEPS + 3, told)
+
+
+@pytest.mark.parametrize("way", [DISK, LIMIT])
+@pytest.mark.parametrize("fault", [no_room_for_a_checkpoint, no_room_at_all_within_an_epoch])
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_training_goes_on_when_there_is_room(
-    whole: Any,
+    fault: Callable[[str, Path], None], way: str, whole: Any
 ) -> None:
     told = Path("told.txt").absolute()
-    code = in_a_process(fill_the_disk, told)
-    if code == 77:
+    code = in_a_process(fault, way, told)
+    if code == NOT_ALLOWED:
         pytest.skip("this machine lets nobody mount a small disk")
     assert code == 0
-    errors = [line for line in told.read_text().splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "should be written; found: No space left on device" in errors[0]
-    assert "jtr fit --resume" in errors[0]
+    (error,) = [line for line in told.read_text().splitlines() if line.startswith("error: ")]
+    assert FOUND[way] in error
+    assert "jtr fit --resume" in error
     found = torch.load(told.with_suffix(".pt"), weights_only=True)
     assert equal(found, whole[0]["weights"])
 

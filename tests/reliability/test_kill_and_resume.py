@@ -151,6 +151,12 @@ def test_the_newest_whole_checkpoint_is_found(caplog: pytest.LogCaptureFixture) 
     assert [("last.ckpt" in line, "empty.ckpt" in line) for line in told] == [(True, False), (False, True)]
 
 
+def test_the_newest_checkpoint_is_that_of_most_steps_whatever_the_times_of_the_files() -> None:
+    fit("--model.optimizer.lr=0")  # so that the first epoch stays the best
+    os.utime(CHECKPOINTS / "last.ckpt", (1e9, 1e9))
+    assert newest_whole_checkpoint(CHECKPOINTS) == CHECKPOINTS / "last.ckpt"
+
+
 # The Python interface
 
 

@@ -4,6 +4,7 @@ That the pages of a run escape what they show is tested in ``tests/callbacks/tes
 """
 
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -22,6 +23,7 @@ from jtr_lightning.data.files import read_npy, read_npz
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
 from jtr_lightning.data.nyuv2_depth_only import find_depth_only
+from jtr_lightning.data.packed import PackedDataModule
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import ConfigError, DataError, UserError
 from jtr_lightning.module import PartialLabelModule
@@ -31,6 +33,7 @@ from jtr_lightning.scenarios import SplitFile
 from jtr_lightning.splits import read_split
 from jtr_lightning.tasks import Depth, Segmentation
 from tests.data.taskonomy_files import write_tree
+from tests.reliability.forms import FORMS
 from tests.reliability.trainings import QUIET, TinyData
 from tests.tiny import ToyNetwork
 
@@ -264,6 +267,20 @@ def test_a_list_of_frames_cannot_leave_the_root(name: str, tmp_path: Path) -> No
     (tmp_path / "list.txt").write_text(f"/a/rgb_0.jpg /a/sync_depth_0.png 1\n{name} x 1\n")
     with pytest.raises(DataError, match="which leads out of it"):
         find_depth_only(tmp_path / "root", list_file=tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "a/b", ".", "", "a\0"])
+@pytest.mark.parametrize("place", ["splits", "tasks"])
+def test_a_packed_dataset_cannot_leave_its_folder(place: str, name: str, tmp_path: Path) -> None:
+    FORMS["packed"].write(tmp_path)
+    path = tmp_path / "packed/packed.json"
+    info = json.loads(path.read_text())
+    info[place] = {"train": name} if place == "splits" else {name: info["tasks"]["depth"]}
+    path.write_text(json.dumps(info))
+    with pytest.raises(
+        DataError, match=rf"packed\.json' should have .*found something else under \['{place}'\]"
+    ):
+        PackedDataModule(path.parent).dataset("train")
 
 
 def test_a_label_split_names_samples_and_opens_no_file(tmp_path: Path) -> None:

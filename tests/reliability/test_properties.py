@@ -26,6 +26,7 @@ from jtr_lightning.tasks import (
     Segmentation,
     Task,
 )
+from tests.fuzzing import examples
 from tests.regularizers.helpers import four_tasks, random_batch, random_predictions
 from tests.toy import ToyNetwork
 
@@ -70,7 +71,7 @@ def losses(draw: Any) -> tuple[Task, Tensor, Tensor]:
 
 
 @given(losses())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_loss_is_finite_and_deaf_to_what_is_invalid(case: tuple[Task, Tensor, Tensor]) -> None:
     task, raw, target = case
     raw.requires_grad_()
@@ -88,7 +89,7 @@ def test_any_loss_is_finite_and_deaf_to_what_is_invalid(case: tuple[Task, Tensor
 
 
 @given(losses(), st.randoms(use_true_random=False))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_loss_follows_the_order_of_the_samples(case: tuple[Task, Tensor, Tensor], rng: Any) -> None:
     task, raw, target = case
     order = list(range(len(raw)))
@@ -98,7 +99,7 @@ def test_a_loss_follows_the_order_of_the_samples(case: tuple[Task, Tensor, Tenso
 
 
 @given(losses())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_mark_of_an_invalid_place_is_as_good_as_another(case: tuple[Task, Tensor, Tensor]) -> None:
     task, raw, target = case
     if not target.is_floating_point():
@@ -124,7 +125,7 @@ patterns = st.integers(1, 5).flatmap(
 
 @pytest.mark.parametrize("balancing", BALANCINGS)
 @given(patterns, st.permutations(range(4)), st.integers(0, 1000))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_the_supervised_loss_does_not_depend_on_the_order_of_tasks_or_samples(
     balancing: Callable[[], Balancing], pattern: Pattern, order: list[int], seed: int
 ) -> None:

@@ -20,6 +20,7 @@ from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.tasks import Depth, Normals, Task
+from tests.fuzzing import examples
 from tests.regularizers.helpers import (
     four_tasks,
     noise_of_the_values,
@@ -36,7 +37,7 @@ REGULARIZERS: dict[str, Callable[[], Regularizer]] = {
     "direct map": lambda: DirectMap(**SMALL),
     "perceptual map": lambda: PerceptualMap(**SMALL),
 }
-EXAMPLES = 12
+EXAMPLES = examples(12)
 DTYPES = {torch.float64: 1e-8, torch.float32: 2e-4}
 """What is computed in, and how far sums in another order may be apart, relative to their size."""
 

@@ -1,6 +1,5 @@
 """Trainings that are stopped on purpose: in a forked process, so that a kill ends that one alone."""
 
-import ctypes
 import multiprocessing
 import os
 import random
@@ -176,13 +175,3 @@ def differences(done: CommandLine, expected: dict[str, Any]) -> list[str]:
     found = state(done)
     assert found.keys() == expected.keys()
     return [key for key in expected if not equal(found[key], expected[key])]
-
-
-def mount_a_small_disk(folder: Path, kilobytes: int) -> bool:
-    """Mounts a file system of a few KB in this process's own view of the files; False where that is not allowed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_namespace, private = 0x00020000, 0x40000 | 0x4000
-    if libc.unshare(new_namespace) or libc.mount(None, b"/", None, private, None):
-        return False
-    options = f"size={kilobytes}k".encode()
-    return bool(libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, options) == 0)

@@ -88,30 +88,32 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def newest_whole_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint of a folder that can be read from beginning to end.
+    """The checkpoint of a folder that is furthest on, among those that can be read from beginning to end.
 
     Args:
         folder: A run's ``checkpoints``.
 
     Returns:
-        The file; None where there is none. Every damaged one that is newer is reported.
+        The file of most steps, and of these the one written last; None where there is none. Every damaged one is
+        reported.
     """
     folder = Path(folder)
     if not folder.is_dir():
         return None
-    for path in sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
-        if _is_whole(path):
-            return path
-    return None
+    by_age = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+    # The steps decide: a copy or a backup put back may have changed the times.
+    steps = {path: step for path in by_age if (step := _step_of_whole(path)) is not None}
+    return max(steps, key=steps.__getitem__, default=None)
 
 
-def _is_whole(path: Path) -> bool:
+def _step_of_whole(path: Path) -> int | None:
+    """How many steps a checkpoint has behind it; None where it is damaged."""
     try:
-        read_checkpoint(path)
+        step = read_checkpoint(path).get("global_step")
     except ConfigError as error:
         _log.warning("Passed over: %s", error)
-        return False
-    return True
+        return None
+    return step if isinstance(step, int) else 0
 
 
 def _reason(error: BaseException) -> str | None:

@@ -32,7 +32,7 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
             # A loader worker sends its whole traceback as the message; the last line of it is ours.
             name = f"{type(error).__module__}.{type(error).__qualname__}: "
             return type(error)(str(error).rsplit(name, 1)[-1].strip())
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return ConfigError(
                 f"The run should have room on the disk; found: {error.strerror} ({error.filename or 'a log'}). Make "
                 f"room, then go on with jtr fit {RESUME} and the run's folder."

@@ -11,9 +11,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,10 @@ from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.files import check_array, read_npy
 from jtr_lightning.data.npy_folder import refuse_published_rows
 from jtr_lightning.data.source import Array, SampleSource
-from jtr_lightning.data.tables import read_rows
 from jtr_lightning.described import rebuild
+from jtr_lightning.disk import read_object
 from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.splits import read_labelled
 from jtr_lightning.tasks import Task
 
 INFO_FILE = "packed.json"
@@ -58,10 +58,9 @@ class PackedSource(SampleSource):
     def __init__(self, folder: Path, tasks: Sequence[str]) -> None:
         self.folder = folder
         self.tasks = list(tasks)
-        rows = [row for _, row in read_rows(folder / LABELS_FILE, ("id", *tasks))]
-        self.ids = [row["id"] for row in rows]
-        exists = [[row[task] == "1" for task in tasks] for row in rows]
-        self.exists: NDArray[np.bool_] = np.array(exists, dtype=bool).reshape(len(rows), len(tasks))
+        rows = read_labelled(folder / LABELS_FILE, tasks)
+        self.ids = list(rows)
+        self.exists: NDArray[np.bool_] = np.array([*rows.values()], bool).reshape(len(rows), len(tasks))
         self.domain = read_npy(folder / DOMAINS_FILE) if rows else np.zeros(0, np.int64)
         if rows:
             check_array(self.domain, folder / DOMAINS_FILE, (np.integer,), (len(rows),))
@@ -122,12 +121,18 @@ class PackedDataModule(PartialLabelDataModule):
 
     def _rebuilt(self, name: str, description: dict[str, Any]) -> Task:
         try:
-            task: Task = rebuild(description)
+            task = rebuild(description)
         except ConfigError as error:
             raise ConfigError(
-                f"The tasks in '{self.root / INFO_FILE}' should be of classes that are imported here; found "
-                f"'{description['class_path']}' for task '{name}'. Import it before, or give the tasks as `tasks`."
+                f"The tasks in '{self.root / INFO_FILE}' should be of classes that are imported here, with arguments "
+                f"that fit; found '{description['class_path']}' for task '{name}'. Import it before, pack again, or "
+                "give the tasks as `tasks`."
             ) from error
+        if not isinstance(task, Task):
+            raise DataError(
+                f"The tasks in '{self.root / INFO_FILE}' should be tasks; found '{description['class_path']}' for "
+                f"'{name}'. Pack again."
+            )
         return task
 
     def source(self, split: Split) -> PackedSource:
@@ -145,15 +150,44 @@ class PackedDataModule(PartialLabelDataModule):
 def _read_info(root: Path) -> dict[str, Any]:
     path = root / INFO_FILE
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version, info = found["version"], {name: found.get(name, {}) for name in ("from", "tasks", "splits")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_object(path)
+        version = found["version"]
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"A packed dataset should have the file '{INFO_FILE}'; found none that can be read in '{root}' "
-            f"({type(error).__name__}). Make it with `jtr data pack`."
+            f"A packed dataset should have a file '{path}' that can be read; found none ({type(error).__name__}: "
+            f"{error}). Make it with `jtr data pack`."
         ) from error
     if version != VERSION:
         raise DataError(
             f"The folder '{root}' should be packed in the form {VERSION}; found the form {version}. Pack it again."
         )
+    info = {name: found.get(name, {}) for name in ("from", "tasks", "splits")}
+    fits = {"tasks": _are_tasks(info["tasks"]), "splits": _are_folders(info["splits"])}
+    if not all(fits.values()):
+        raise DataError(
+            f"The file '{path}' should have descriptions of tasks by name under 'tasks', and a folder beside it for "
+            f"each split under 'splits'; found something else under {[name for name, fit in fits.items() if not fit]}. "
+            "Pack it again."
+        )
     return info
+
+
+def _are_tasks(tasks: Any) -> bool:
+    """Whether these are descriptions by names that are folders at the same time."""
+    return isinstance(tasks, dict) and all(
+        _is_one_folder(name)
+        and isinstance(description, dict)
+        and set(description) == {"class_path", "init_args"}
+        for name, description in tasks.items()
+    )
+
+
+def _are_folders(splits: Any) -> bool:
+    return isinstance(splits, dict) and all(_is_one_folder(folder) for folder in splits.values())
+
+
+def _is_one_folder(name: Any) -> bool:
+    """Whether this names one folder: not a path, which might lead out of the dataset."""
+    return (
+        isinstance(name, str) and name not in ("", "..") and "\0" not in name and PurePath(name).name == name
+    )
