@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,45 @@ from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS, MONITOR
 from jtr_lightning.cli.resuming import csv_log
 from jtr_lightning.errors import ConfigError
+
+
+class Trainer(L.Trainer):
+    """Lightning's trainer with unions that read ``1`` as one batch and ``1.0`` as all of them.
+
+    Lightning writes ``Optional[Union[int, float]]``, but typing keeps unions in a cache that takes it for the same as
+    ``Optional[Union[float, int]]``: whichever another package made first may be what the command line's parser sees,
+    and it tries a union's types in their order. ``int | float | None`` is in no cache.
+
+    Args:
+        limit_train_batches: As in Lightning, like all the others.
+        limit_val_batches: Likewise.
+        limit_test_batches: Likewise.
+        limit_predict_batches: Likewise.
+        overfit_batches: Likewise.
+        val_check_interval: Likewise.
+        **kwargs: All other arguments of Lightning's trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | str | timedelta | dict[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches,
+            val_check_interval=val_check_interval,
+            **kwargs,
+        )
 
 
 def loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
