@@ -141,7 +141,6 @@ def test_what_a_page_of_the_reference_shows_can_be_made(
 
 @pytest.mark.slow
 def test_the_page_on_comparing_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     planned, trained, searched = (block.text for block in unmarked("comparing.md"))
     run_commands(planned)
     assert "27 runs: 0 finished, 0 to go on, 27 to do." in capsys.readouterr().out
