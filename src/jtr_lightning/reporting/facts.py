@@ -130,9 +130,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     try:
         return read_object(folder / FACTS)
     except (OSError, ValueError) as error:
+        found = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(
             f"A report should be made of a run folder with '{FACTS}', which the training writes; found "
-            f"'{folder}': {error}."
+            f"'{folder}': {found}. Give the folder of a training, runs/<name>/<number>."
         ) from error
 
 
