@@ -16,19 +16,20 @@ from jtr_lightning.errors import ConfigError
 
 
 class Trainer(L.Trainer):
-    """Lightning's trainer with unions that read ``1`` as one batch and ``1.0`` as all of them.
+    """Lightning's trainer.
 
-    Lightning writes ``Optional[Union[int, float]]``, but typing keeps unions in a cache that takes it for the same as
-    ``Optional[Union[float, int]]``: whichever another package made first may be what the command line's parser sees,
-    and it tries a union's types in their order. ``int | float | None`` is in no cache.
+    Here ``limit_train_batches: 1`` is one batch, and ``1.0`` is all of them. Lightning means that as well and writes
+    ``Optional[Union[int, float]]``, but typing keeps unions in a cache in which ``Optional[Union[float, int]]`` is the
+    same one: the command line's parser, which tries the types in their order, may see whichever another package wrote
+    first. ``int | float | None`` is in no cache.
 
     Args:
-        limit_train_batches: As in Lightning, like all the others.
-        limit_val_batches: Likewise.
-        limit_test_batches: Likewise.
-        limit_predict_batches: Likewise.
-        overfit_batches: Likewise.
-        val_check_interval: Likewise.
+        limit_train_batches: Training batches in an epoch: a whole number, or a share such as 0.1.
+        limit_val_batches: Batches in a validation: a whole number, or a share.
+        limit_test_batches: Batches in a test: a whole number, or a share.
+        limit_predict_batches: Batches in a prediction: a whole number, or a share.
+        overfit_batches: Train and validate on the same few batches: a whole number, or a share; 0.0 for not at all.
+        val_check_interval: Validate every so many training batches, each such share of an epoch, or by the clock.
         **kwargs: All other arguments of Lightning's trainer.
     """
 
