@@ -84,8 +84,8 @@ def _predict_folder(arguments: list[str]) -> None:
             f"{given.batch_size}, or a --tile."
         ) from error
     out = console()
-    for line in _told(summary):
-        out.print(line, markup=False, soft_wrap=True)
+    for sentence in _told(summary):
+        out.print(sentence, markup=False, soft_wrap=True)
     out.print(
         f"Predictions of {counted(summary.written, 'image')} are in {given.out}", markup=False, soft_wrap=True
     )

@@ -50,14 +50,7 @@ def as_arrays(image: ImageLike) -> tuple[list[Array], bool]:
         return [_values(array) for array in arrays], image.ndim == 4
     if isinstance(image, np.ndarray):
         return _from_numpy(image), image.ndim == 4
-    remedy = ""
-    if isinstance(image, str | Path):
-        remedy = f" Open it: PIL.Image.open({str(image)!r})."
-    elif isinstance(image, list | tuple):
-        remedy = " Give them one by one, or stack those of one size: an array [B, H, W, 3] or a tensor [B, 3, H, W]."
-    raise ConfigError(
-        f"An image should be a PIL image, a numpy array or a tensor; found {type(image).__name__}.{remedy}"
-    )
+    raise _no_image(image)
 
 
 def network_input(image: Array, size: tuple[int, int]) -> Array:
@@ -77,6 +70,17 @@ def as_batch(images: list[Array], device: torch.device) -> Tensor:
     """Images of one size and type as the network's input, float32 ``[B, 3, H, W]`` in [0, 1]."""
     stacked = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     return stacked.float().div_(255) if stacked.dtype == torch.uint8 else stacked.contiguous()
+
+
+def _no_image(given: object) -> ConfigError:
+    remedy = ""
+    if isinstance(given, str | Path):
+        remedy = f" Open it: PIL.Image.open({str(given)!r})."
+    elif isinstance(given, list | tuple):
+        remedy = " Give them one by one, or stack those of one size: an array [B, H, W, 3] or a tensor [B, 3, H, W]."
+    return ConfigError(
+        f"An image should be a PIL image, a numpy array or a tensor; found {type(given).__name__}.{remedy}"
+    )
 
 
 def _from_pil(image: Image.Image) -> Array:
