@@ -129,6 +129,7 @@ def test_options_are_given_to_every_trial_last(folder: Path) -> None:
     assert int(config["trainer"]["devices"]) == 1
 
 
+@pytest.mark.slow
 def test_a_trial_trains_what_the_printed_command_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     # In a new process, where other packages come before Lightning than in `jtr fit`, and the options of a user.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
