@@ -270,3 +270,17 @@ def test_a_notebook_is_stripped(path: Path) -> None:
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="the extra `notebooks` is not installed")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # or the figures would not be among the outputs
+    beside = workplace / "notebooks"  # of experiments/, as in the repository
+    beside.mkdir()
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbclient.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(beside)}}).execute()
+    outputs = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert any(outputs)

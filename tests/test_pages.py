@@ -11,7 +11,7 @@ from PIL import Image
 
 from jtr_lightning.cli.main import main
 from tests.shell import SMALL_ROOMS, SMALL_TRAINING, run_commands
-from tests.test_docs import Block, blocks_of, commands, workplace
+from tests.test_docs import Block, blocks_of, commands, run_page, workplace
 
 __all__ = ["workplace"]  # a fixture
 
@@ -30,6 +30,7 @@ RUN_BY = {
     "own_method.md": _WALKED,
     "own_task.md": _WALKED,
     "predict_and_export.md": "tests/test_predict_and_export_page.py::test_the_page_runs",
+    "pretrained_encoders.md": "tests/test_pages.py::test_the_page_on_encoders_runs",
     "published.md": "tests/test_published.py::test_the_commands_of_the_page_run",
     "reliability.md": "tests/test_pages.py::test_the_commands_about_resuming_run",
     "reference/commands.md": "tests/test_pages.py::test_what_a_page_of_the_reference_shows_can_be_made",
@@ -125,6 +126,16 @@ def test_the_page_of_concepts_runs(workplace: Path) -> None:
     exec(compile(block.text, "concepts.md", "exec"), names)
 
 
+def test_the_page_on_encoders_runs(workplace: Path) -> None:
+    run_page("pretrained_encoders.md")
+    for run, file in (
+        ("pretrained", "encoder.safetensors"),
+        ("again", "runs/pretrained/0/checkpoints/best.ckpt"),
+    ):
+        config = yaml.safe_load(Path("runs", run, "0", "config.yaml").read_text(encoding="utf-8"))
+        assert config["model"]["init_args"]["network"]["init_args"]["encoder_weights"] == file
+
+
 @pytest.mark.parametrize("page", ["api/index.md", "reference/commands.md", "reference/configuration.md"])
 def test_what_a_page_of_the_reference_shows_can_be_made(
     page: str, workplace: Path, capsys: pytest.CaptureFixture[str]
@@ -141,7 +152,6 @@ def test_what_a_page_of_the_reference_shows_can_be_made(
 
 @pytest.mark.slow
 def test_the_page_on_comparing_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     planned, trained, searched = (block.text for block in unmarked("comparing.md"))
     run_commands(planned)
     assert "27 runs: 0 finished, 0 to go on, 27 to do." in capsys.readouterr().out

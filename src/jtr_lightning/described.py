@@ -95,6 +95,15 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
+def written_out(part: Described) -> str:
+    """A part as its call is written, defaults included, for people: ``FractionLabels(fraction=0.5)``."""
+    parameters = inspect.signature(type(part)).parameters.values()
+    arguments = {p.name: p.default for p in parameters if p.default is not p.empty}
+    arguments |= part.__dict__.get("_init_args", {})
+    inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"{type(part).__name__}({inside})" if inside else type(part).__name__
+
+
 def differences(description: Mapping[str, Any], part: Described) -> tuple[str, str] | None:
     """Whether a description would make a part again.
 

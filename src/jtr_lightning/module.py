@@ -161,8 +161,9 @@ class PartialLabelModule(Described, L.LightningModule):
         """Predicts images of any size and kind, and undoes every preprocessing.
 
         Args:
-            image: A PIL image; an array ``[H, W, 3]`` or ``[H, W]``, uint8 or floating-point in [0, 1]; or a tensor
-                ``[3, H, W]`` or ``[B, 3, H, W]`` of the same values.
+            image: A PIL image, turned upright where its camera noted so (EXIF); an array ``[H, W, 3]``, ``[H, W]`` or
+                ``[B, H, W, 3]``, uint8 or floating-point in [0, 1]; or a tensor ``[3, H, W]`` or ``[B, 3, H, W]`` of
+                the same values.
             size: What to resize the image to before the network: as in training, nothing (``own``), or a height and
                 a width. Predictions always have the size of the image.
             tile: Height and width of overlapping tiles, for images larger than this; predicted at their own size.
@@ -172,7 +173,7 @@ class PartialLabelModule(Described, L.LightningModule):
 
         Returns:
             Task name to values on the module's device: ``[H, W]`` or ``[C, H, W]`` for dense tasks, ``[]`` or ``[C]``
-            for image-level ones; for a batch of tensors with ``B`` in front.
+            for image-level ones; for a batch with ``B`` in front.
 
         Raises:
             ConfigError: The image or a parameter does not fit.

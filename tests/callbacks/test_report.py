@@ -58,6 +58,7 @@ METRICS = {
     "val/depth/abs_err": 0.4,
     "val/depth/rmse": 0.9,
     "val/seg/miou": 0.5,
+    "val/score": 0.71,
     "test/depth/abs_err": 0.6,
     "test/seg/miou": 0.2,
     "best_epoch": 7,
@@ -110,10 +111,12 @@ def test_results_of_both_stages_stand_beside_the_baseline(tmp_path: Path) -> Non
     assert "abs_err [m] ↓ 0.4 0.5 +20.0 %" in val
     assert "delta mean over tasks +22.5 %" in val  # (20 + 25) / 2
     assert "rmse [m] ↓ 0.9" in val
+    assert "all score ↑ 0.71 delta" in val
+    assert "score" not in test
 
 
 def test_both_deltas_are_named_after_their_baselines_and_a_missing_one_is_said(tmp_path: Path) -> None:
-    assert "No delta to single-task training (--report.single_task)" in shown(tmp_path).words
+    assert "No delta to single-task training ( --report.single_task )" in shown(tmp_path).words
     single = {
         "role": "single_task",
         "name": "STL",
@@ -135,6 +138,7 @@ def test_the_table_for_loggers_has_the_same_numbers(tmp_path: Path) -> None:
     assert heads == ["task", "metric", "headline", "this run", "better than supervised MTL by percent"]
     assert rows[0] == ["depth", "abs_err [m] ↓", True, 0.4, pytest.approx(20)]
     assert rows[1] == ["depth", "rmse [m] ↓", False, 0.9, None]
+    assert rows[-2] == ["all", "score ↑", True, 0.71, None]
     assert rows[-1] == ["all", "delta", True, None, pytest.approx(22.5)]
 
 
@@ -245,21 +249,13 @@ def test_rows_of_a_log_that_are_not_numbers_are_left_out(tmp_path: Path) -> None
     assert read_log(tmp_path / "none.csv") == []
 
 
-def test_without_matplotlib_the_page_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(panels: object) -> str:
-        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
-
-    monkeypatch.setattr("jtr_lightning.reporting.page.draw", fail)
-    found = shown(tmp_path)
-    assert "svg" not in found.tags
-    assert f"pip install matplotlib, then jtr report {tmp_path}" in found.words
-
-
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run folder with 'facts.json', which the training writes; found"):
         write_report(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"nope': No such file or directory\. Give the folder of a training"
+    ):
+        write_report(tmp_path / "nope")
 
 
 def test_jtr_report_makes_the_page_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

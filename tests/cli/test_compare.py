@@ -97,9 +97,7 @@ def plan(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[tuple
     return [(line[:9].strip(), line[10:]) for line in lines]
 
 
-def test_results_of_what_is_finished(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_of_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configs = [str(write_config(tmp_path / f"{name}.yaml")) for name in ("supervised", "jtr")]
     out = tmp_path / "out"
     arguments = [*configs, "--seeds", "0", "--out", str(out)]
@@ -108,17 +106,11 @@ def test_results_of_what_is_finished(
     folder.mkdir(parents=True)
     write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}))
     assert [state for state, _ in plan(arguments, capsys)] == ["to do", "finished", "to do"]
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     assert main(["compare", *arguments, "--results-only"]) == 0
-    printed = capsys.readouterr().out
-    assert "No plots were drawn, since matplotlib is not installed; pip install matplotlib" in printed
     text = (out / "results.md").read_text(encoding="utf-8")
     assert "| supervised |  |  |" in text
     assert "| jtr | 0.5 | 1.25 |" in text
     assert f"* Command: `jtr compare {configs[0]} {configs[1]} --seeds 0 --out {out}`\n" in text
-    assert not (out / "results.png").exists()
 
 
 def test_a_run_of_earlier_code_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +132,6 @@ def test_a_run_of_earlier_code_is_not_repeated(tmp_path: Path, capsys: pytest.Ca
 def test_a_seed_whose_metric_is_no_number_is_told_in_the_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
     config = str(write_config(tmp_path / "jtr.yaml"))
     out = tmp_path / "out"
     arguments = [config, "--seeds", "0", "1", "--out", str(out)]
@@ -154,7 +145,6 @@ def test_a_seed_whose_metric_is_no_number_is_told_in_the_tables(
 
 
 def test_finished_runs_of_other_code_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     config = str(write_config(tmp_path / "jtr.yaml"))
     out = tmp_path / "out"
     arguments = [config, "--seeds", "0", "1", "--out", str(out)]
@@ -174,7 +164,6 @@ def test_finished_runs_of_other_code_are_told(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_search_and_what_it_has_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     config = str(write_config(tmp_path / "jtr.yaml"))
     search = tmp_path / "search.yaml"
     search.write_text("jtr: {data.batch_size: [2, 3], data.on_error: [raise, skip]}")
@@ -245,7 +234,6 @@ def test_a_search_trains_without_a_test_and_goes_on_where_it_was(
 def test_trains_reports_failures_and_reuses_what_is_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
     good = write_config(tmp_path / "good.yaml", epochs=1)
     bad = write_config(tmp_path / "bad.yaml", epochs=1, number=0)
     out = tmp_path / "out"
@@ -284,7 +272,6 @@ def test_trains_reports_failures_and_reuses_what_is_finished(
 
 @pytest.mark.slow
 def test_shares_of_labels_from_the_command_to_the_tables(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     configs = [str(write_config(tmp_path / f"{name}.yaml", epochs=1)) for name in ("supervised", "jtr")]
     out = tmp_path / "out"
     arguments = [*configs, "--fractions", "0.5", "--seeds", "0", "--jobs", "2", "--out", str(out)]

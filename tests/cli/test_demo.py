@@ -52,7 +52,7 @@ def test_it_trains_tests_and_draws(config: Path, capsys: pytest.CaptureFixture[s
     kept = json.loads((run / "metrics.json").read_text())
     assert f"trained likewise without JTR: {kept['test/delta']:+.1f} %" in told
     assert "supervised MTL" in told
-    assert "Data: 6 training samples, labelled (OneLabel): segmentation 2, depth 2, normals 2" in told
+    assert "Data: 6 training samples, labelled (OneLabel, seed 0): segmentation 2, depth 2, normals 2" in told
     best = run / "checkpoints" / "best.ckpt"
     assert f"never seen ({program()} test --ckpt_path {best})" in told
     assert f"Picture of labels and predictions: {run / 'panels.png'}" in told

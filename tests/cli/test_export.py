@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from jtr_lightning.cli.export import _report
 from jtr_lightning.cli.main import main
-from jtr_lightning.export import load_network
+from jtr_lightning.export import Exported, load_network
+from jtr_lightning.export.formats import Sizes
 from jtr_lightning.module import PartialLabelModule
 from tests.checkpoints import save_checkpoint
 from tests.tiny import Agreement, ToyNetwork, tiny_tasks
@@ -45,12 +47,22 @@ def test_a_checkpoint_without_a_run_has_the_file_beside_it(checkpoint: Path, tmp
     assert found["checked"]["shapes"][0] == [1, 3, 12, 14]
 
 
+def test_why_a_model_takes_few_sizes_is_kept_out_of_the_terminal(capsys) -> None:
+    sizes = Sizes("any", "above 32", "above 32")
+    _report(Exported(Path("m.pt2"), Path("m.json"), sizes, {"depth": 0.0}, "Guard failed: 1 + s0 != 3"))
+    out = capsys.readouterr().out
+    assert "height: above 32" in out
+    assert "`why_not_any_size` in m.json has the reason." in out
+    assert "Guard" not in out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--format", "tflite"], "Argument --format: invalid choice: 'tflite'"),
         ([], "The following arguments are required: --format"),
         (["--format", "onnx", "--size", "12"], "Argument --size: expected 2 arguments"),
+        (["--format", "onnx", "--out", "model.pt"], "A file of the format 'onnx' should end in .onnx; found"),
         (["--format", "safetensors", "--size", "0", "4"], "Parameter `size` should be a height and a width"),
     ],
 )

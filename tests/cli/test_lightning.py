@@ -236,8 +236,12 @@ def test_the_console_is_quiet_and_ends_with_the_metrics(tmp_path: Path) -> None:
     for noise in ("Tip", "lit", "warn", "num_workers", "TPU", "deprecated"):
         assert noise.lower() not in done.stderr.lower(), done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "Data: 6 training samples, labelled (FullLabels): segmentation 6, depth 6, normals 6"
-    assert lines[1].startswith("Model: ToyNetwork of ")
+    assert (
+        lines[0]
+        == "Data: 6 training samples, labelled (FullLabels, seed 0): segmentation 6, depth 6, normals 6"
+    )
+    assert lines[1] == "Validation: 6 samples, labelled: segmentation 6, depth 6, normals 6"
+    assert lines[2].startswith("Model: ToyNetwork of ")
     assert any("abs_err [m] ↓" in line for line in lines)
     assert lines[-1] == "Run folder: runs/run/0"
 

@@ -75,12 +75,28 @@ def test_half_precision_is_what_the_network_computes_in(given, tmp_path, monkeyp
     assert seen == [True]
 
 
-def test_skipped_pictures_are_told(given, tmp_path, capsys) -> None:
+def test_skipped_pictures_are_told_and_the_way_to_skip_them_leads_there(given, tmp_path, capsys) -> None:
     (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
     assert main(given) == 1
-    assert "broken.png' should be a whole picture" in capsys.readouterr().err
-    assert main([*given, "--overwrite", "--on_error", "skip"]) == 0
-    assert "Skipped 1 unreadable images. The first: The file" in capsys.readouterr().out
+    error = capsys.readouterr().err
+    assert "broken.png' should be a whole picture" in error
+    remedy = error.rpartition(" Or give ")[2].strip().removesuffix(".")
+    assert main([*given, *remedy.split()]) == 0
+    out = capsys.readouterr().out
+    assert "1 unreadable image skipped. The first: The file" in out
+    assert "Predictions of 2 images are in" in out
+
+
+def test_files_of_other_kinds_are_counted(given, tmp_path, capsys) -> None:
+    (tmp_path / "images" / "a.gif").touch()
+    assert main([*given, "--no_pictures"]) == 0
+    assert "1 file of another kind passed over (.gif)." in capsys.readouterr().out
+    for name in ("b.GIF", "c.txt", "README"):
+        (tmp_path / "images" / name).touch()
+    assert main([*given, "--no_pictures", "--overwrite"]) == 0
+    assert "4 files of other kinds passed over (.gif, .txt, README)." in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert found["passed_over"] == {".gif": 2, ".txt": 1, "README": 1}
 
 
 @pytest.mark.parametrize(

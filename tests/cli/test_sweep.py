@@ -1,8 +1,12 @@
 """``jtr sweep --local``: trials, their results, early ends, and going on after every kind of stop."""
 
 import csv
+import json
+import os
 import shlex
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,14 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.sweeps import local
 from jtr_lightning.sweeps.local import metric_of
 from jtr_lightning.sweeps.names import described, short_names
+from tests.shell import ROOT
 from tests.tiny import TinyData, ToyNetwork
 
 __all__ = ["TinyData", "ToyNetwork"]
 
+NAMED = {"--data": "TinyData", "--model.network": "ToyNetwork"}
 OPTIONS = [
-    "--data=TinyData", "--model.network=ToyNetwork", "--model.optimizer=torch.optim.SGD",
+    *(f"{flag}={cls}" for flag, cls in NAMED.items()), "--model.optimizer=torch.optim.SGD",
     "--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false",
     "--panels.every_n_epochs=0", "--data.tasks=[depth]", "--data.number=2",
 ]  # fmt: skip
@@ -81,7 +87,7 @@ class Fake:
             callbacks[0].on_validation_end(trainer, None)
             if trainer.should_stop:
                 break
-        return type("Done", (), {"metrics": {"val/depth/abs_err": min(seen)}})()
+        return type("Done", (), {"metrics": {"val/depth/abs_err": min(reversed(seen))}})()
 
 
 def faked(monkeypatch: pytest.MonkeyPatch, curve: Any) -> Fake:
@@ -110,6 +116,7 @@ def test_a_grid_is_trained_and_summed_up(folder: Path, capsys: pytest.CaptureFix
     with Image.open(folder / "results.png") as picture:
         assert min(picture.size) > 200
     out = capsys.readouterr().out
+    assert "Each trial logs to its metrics.csv alone, on one device, without --trainer.logger=wandb." in out
     assert f"Best: {folder / rows[0]['folder']}" in out
     again = ["fit", *OPTIONS, "--trainer.logger=wandb", f"--{LR}={rows[0][LR]}"]
     assert f"The same again: {program()} {shlex.join(again)}" in out
@@ -120,6 +127,36 @@ def test_options_are_given_to_every_trial_last(folder: Path) -> None:
     config = yaml.safe_load((folder / "trial_0000" / "config.yaml").read_text())
     assert config["data"]["init_args"]["number"] == 3
     assert int(config["trainer"]["devices"]) == 1
+
+
+@pytest.mark.slow
+def test_a_trial_trains_what_the_printed_command_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In a new process, where other packages come before Lightning than in `jtr fit`, and the options of a user.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
+    imported = [f"{flag}=tests.tiny.{cls}" for flag, cls in NAMED.items()]
+    imported += [option for option in OPTIONS if option.partition("=")[0] not in NAMED]
+    tree = {
+        "method": "grid",
+        "metric": {"name": "val/score", "goal": "maximize"},
+        "parameters": {LR: {"values": [0.1]}},
+        "command": ["jtr", "fit", *imported, "${args}"],
+    }
+    Path("search.yaml").write_text(yaml.safe_dump(tree))
+    numbers = ["--trainer.limit_train_batches", "1", "--trainer.val_check_interval", "1"]
+    command = [sys.executable, "-m", "jtr_lightning", "sweep", "search.yaml", "--local", *numbers]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = out.partition("The same again: ")[2].partition("\n")[0]
+    words = shlex.split(printed)
+    assert main(words[words.index("fit") :]) == 0
+    configs = [
+        yaml.safe_load(Path("runs", run, "config.yaml").read_text())
+        for run in ("sweeps/search/trial_0000", "run/0")
+    ]
+    assert configs[0]["trainer"]["limit_train_batches"] == 1
+    for config in configs:
+        for option in ("logger", "devices"):  # what a trial is told otherwise
+            del config["trainer"][option]
+    assert json.dumps(configs[0]) == json.dumps(configs[1])  # 1 and 1.0 are equal in Python
 
 
 def test_a_mistake_in_the_command_ends_the_sweep_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +266,21 @@ def test_one_failed_trial_does_not_stop_the_others(
     assert [rows[lr]["state"] for lr in (0.0, 0.001, 0.01)] == ["finished", "failed", "finished"]
     assert "Traceback" in (folder / rows[0.001]["folder"] / "failure.txt").read_text()
     assert "FAILED: RuntimeError: out of memory; see" in capsys.readouterr().out
+
+
+def test_trials_whose_metric_is_no_number_are_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = faked(monkeypatch, lambda lr: [float("nan")] * 3 if lr < 0.01 else [float("nan"), lr])
+    rungs = {"type": "hyperband", "min_iter": 1}
+    assert sweep(early_terminate=rungs) == 0
+    assert sorted(fake.asked) == [0.0, 0.001, 0.01]
+    assert {float(row[LR]): row["state"] for row in results(folder)} == {
+        0.0: "failed", 0.001: "failed", 0.01: "finished"
+    }  # fmt: skip
+    assert "FAILED: depth/val/abs_err of the best epoch is not a number (NaN); see" in capsys.readouterr().out
+    assert sweep(early_terminate=rungs) == 0
+    assert len(fake.asked) == 3
 
 
 # Mistakes

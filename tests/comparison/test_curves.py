@@ -47,7 +47,6 @@ def test_curves_are_written_as_a_table(results_and_runs: tuple[Any, Path]) -> No
 
 
 def test_curves_are_drawn(results_and_runs: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     made: list[Any] = []
     original = plots._figure
     monkeypatch.setattr(plots, "_figure", lambda *size: made.append(original(*size)) or made[-1])

@@ -18,7 +18,6 @@ from tests.comparison.parts import EXAMPLE, ONELABEL, fake_result, fake_results,
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every figure's axes, ``[rows, columns]``."""
-    pytest.importorskip("matplotlib")
     made: list[Any] = []
     original = plots._figure
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jtr_lightning.data.files import (
     check_array,
@@ -148,6 +148,11 @@ class TestAsStored:
         assert np.abs(read - picture).max() < 5
         if name != "a.jpg":
             np.testing.assert_array_equal(read_pixels(tmp_path / name), picture)
+        with Image.open(tmp_path / name) as noted:
+            turned = np.array(ImageOps.exif_transpose(noted)).astype(int)
+        upright = read_image(tmp_path / name, upright=True).astype(int)
+        assert upright.shape == turned.shape
+        assert np.abs(upright - turned).max() < 5
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.float32])

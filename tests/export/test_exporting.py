@@ -169,7 +169,7 @@ def test_a_network_of_one_size_is_exported_for_that_size(tmp_path: Path, caplog)
     module = PartialLabelModule(tiny_tasks(), OneSizeNetwork()).eval()
     exported = export_model(module, tmp_path / "m.pt2", "torch.export", SIZE)
     assert (exported.sizes.batch, exported.sizes.height, exported.sizes.width) == ("any", *SIZE)
-    assert exported.reason
+    assert json.loads((tmp_path / "m.json").read_text())["why_not_any_size"] == exported.reason != ""
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
     check(module, tmp_path / "m.pt2", "torch.export", [(1, 3, *SIZE), (5, 3, *SIZE)])
 
@@ -236,7 +236,7 @@ class _Nameless(TorchExport):
 def test_a_file_that_predicts_something_else_is_not_kept(fault, message: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(FORMATS, "faulty", fault)
     with pytest.raises(ConfigError, match=message):
-        export_model(toy_module(), tmp_path / "m", "faulty", SIZE)
+        export_model(toy_module(), tmp_path / f"m{fault.suffix}", "faulty", SIZE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -261,7 +261,12 @@ def test_wrong_arguments_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"found 'onx', did you mean 'onnx'"):
         export_model(toy_module(), tmp_path / "m", "onx")
     with pytest.raises(ConfigError, match=r"`size` should be a height and a width in pixels; found \(0, 4\)"):
-        export_model(toy_module(), tmp_path / "m", "safetensors", size=(0, 4))
+        export_model(toy_module(), tmp_path / "m.safetensors", "safetensors", size=(0, 4))
+    message = (
+        r"format 'onnx' should end in \.onnx; found '.*m\.pt'\. Give --out .*/m\.onnx, or another --format"
+    )
+    with pytest.raises(ConfigError, match=message):
+        export_model(toy_module(), tmp_path / "m.pt", "onnx")
 
 
 def test_only_files_of_this_library_are_loaded(tmp_path: Path) -> None:

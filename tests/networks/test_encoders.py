@@ -119,7 +119,9 @@ def test_a_tensor_of_another_shape_is_refused(resnet, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"found no file at '.*none\.pth'"):
+    with pytest.raises(
+        ConfigError, match=r"found no file at '.*none\.pth'\. Give the path of one, .* or null"
+    ):
         make_encoder("resnet18", str(tmp_path / "none.pth"))
 
 

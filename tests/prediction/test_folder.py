@@ -11,7 +11,7 @@ from PIL import Image
 from jtr_lightning.data.files import read_image
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.prediction import Predictor, predict_folder
-from jtr_lightning.prediction.folder import find_images
+from jtr_lightning.prediction.folder import find_images, passed_over
 from jtr_lightning.tasks import Depth
 from tests.pointwise import point_module
 
@@ -80,7 +80,7 @@ def test_unreadable_pictures_are_skipped_and_counted_if_wanted(images: Path, tmp
     ]
     assert json.loads((tmp_path / "out" / "prediction.json").read_text())["skipped"] == list(summary.skipped)
     with pytest.raises(
-        DataError, match=r"'.*cut\.png' should be a whole picture .* Or give --on_error skip\."
+        DataError, match=r"'.*cut\.png' should be a whole picture .* Or give --on_error skip --overwrite\."
     ):
         predict_folder(Predictor(point_module()), images, tmp_path / "again")
 
@@ -111,6 +111,32 @@ def test_hidden_files_other_files_and_the_output_are_left_out(tmp_path: Path) ->
     (tmp_path / "notes.txt").touch()
     (tmp_path / "folder.png").mkdir()
     assert list(find_images(tmp_path, leave_out=tmp_path / "out")) == [Path("a")]
+
+
+def test_files_of_other_kinds_are_counted_where_pictures_are_searched(tmp_path: Path) -> None:
+    for name in ("a.png", "b.gif", ".hidden.gif", "deeper/c.GIF", "out/d.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert passed_over(tmp_path, leave_out=tmp_path / "out") == {".gif": 2}
+    assert passed_over(tmp_path / "a.png") == {}
+    with pytest.raises(DataError, match="found nothing at"):
+        passed_over(tmp_path / "nowhere")
+
+
+def test_a_picture_of_a_camera_held_upright_is_predicted_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held on its side: to be turned by 90 degrees
+    pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+    pixels[:, 0, 0] = 255  # the left column, which will be the upper row
+    (tmp_path / "images").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png", exif=exif)
+    predict_folder(Predictor(point_module(tasks={"depth": Depth()})), tmp_path / "images", tmp_path / "out")
+    depth = np.load(tmp_path / "out" / "raw" / "depth" / "a.npy")
+    assert depth.shape == (6, 4)
+    assert (depth[0] == 2).all()
+    assert (depth[1:] == 1).all()
+    with Image.open(tmp_path / "images" / "a.png") as picture:
+        assert np.array_equal(point_module().predict(picture)["depth"][0].numpy(), depth)
 
 
 def test_one_picture_is_a_folder_of_one(tmp_path: Path) -> None:

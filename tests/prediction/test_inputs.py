@@ -1,5 +1,7 @@
 """Whatever a user gives as an image becomes the same array."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -63,11 +65,27 @@ def test_a_tensor_with_a_batch_gives_each_image() -> None:
     assert torch.equal(as_batch(arrays, torch.device("cpu")), batch)
 
 
+def test_an_array_with_a_batch_gives_each_image() -> None:
+    arrays, batched = as_arrays(np.stack([RGB, 255 - RGB]))
+    assert batched
+    assert np.array_equal(arrays[1], 255 - RGB)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_is_heard_as_a_folder_is_read(orientation: int, tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.array_equal(one(picture), read_image(tmp_path / "a.png", upright=True))
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "1"])
 def test_every_mode_of_pil_is_what_a_dataset_would_read(mode: str, tmp_path) -> None:
     picture = Image.fromarray(RGB).convert(mode)
     picture.save(tmp_path / "picture.png")
     assert np.array_equal(one(picture), read_image(tmp_path / "picture.png"))
+    assert np.array_equal(one(picture), read_image(tmp_path / "picture.png", upright=True))
 
 
 def test_sixteen_bits_of_pil_become_the_upper_eight() -> None:
@@ -87,13 +105,18 @@ def test_grey_becomes_three_equal_channels() -> None:
         (FLOAT * 255, r"values in \[0, 1\]; found .* to 2\d\d"),
         (FLOAT - 0.5, r"values in \[0, 1\]"),
         (np.full((4, 4, 3), np.nan), r"found nan to nan"),
-        (RGB.astype(np.int64), r"uint8, or floating-point .* found int64"),
+        (RGB.astype(np.int64), r"uint8, or floating-point .* found int64\. .* \.astype\(np\.uint8\)"),
         (RGB.transpose(2, 0, 1), r"found \[3, 5, 7\]\. Transpose it"),
-        (np.zeros((2, 5, 7, 3)), r"found \[2, 5, 7, 3\]"),
+        (np.zeros((1, 2, 5, 7, 3)), r"found \[1, 2, 5, 7, 3\]"),
+        (np.zeros((2, 3, 5, 7)), r"found \[2, 3, 5, 7\]\. Transpose it"),
+        (np.zeros((0, 5, 7, 3)), r"found \[0, 5, 7, 3\]"),
         (np.zeros((0, 7, 3)), r"found \[0, 7, 3\]"),
         (torch.zeros(5, 7, 3), r"found \[5, 7, 3\]\. Permute"),
         (torch.zeros(3, 5, 7) + 2, r"found 2 to 2"),
-        ("a.png", r"found str"),
+        ("a.png", r"found str\. Open it: PIL\.Image\.open\('a\.png'\)"),
+        (Path("a.png"), r"found .*Path\. Open it: PIL\.Image\.open\('a\.png'\)"),
+        ([RGB, RGB], r"found list\. Give them one by one, or stack .* \[B, H, W, 3\]"),
+        (None, r"found NoneType\.$"),
         (Image.fromarray(FLOAT[..., 0]), r"mode 'F'"),
     ],
 )

@@ -53,13 +53,21 @@ def logger(**options: Any) -> tuple[PartialLabelWandbLogger, Run]:
 def test_metrics_are_grouped_by_task() -> None:
     made, run = logger()
     made.log_metrics(
-        {"val/depth/abs_err": 1.0, "train/depth/loss": 2.0, "val/score": 3.0, "epoch": 4}, step=5
+        {
+            "val/depth/abs_err": 1.0,
+            "train/depth/loss": 2.0,
+            "val/score": 3.0,
+            "epoch": 4,
+            "val/jtr/separation/depth": 6.0,
+        },
+        step=5,
     )
     assert run.logged == {
         "depth/val/abs_err": 1.0,
         "depth/train/loss": 2.0,
         "val/score": 3.0,
         "epoch": 4,
+        "jtr/val/separation/depth": 6.0,
         "trainer/global_step": 5,
     }
 
@@ -67,6 +75,11 @@ def test_metrics_are_grouped_by_task() -> None:
 @given(st.lists(st.sampled_from(["val", "depth", "score", "a_b"]), min_size=1, max_size=4).map("/".join))
 def test_a_name_can_be_brought_back(key: str) -> None:
     assert grouped(grouped(key)) == key
+
+
+def test_wandb_is_told_nothing_that_it_only_warns_of() -> None:
+    assert "anonymous" not in logger()[0]._wandb_init
+    assert logger(anonymous=True)[0]._wandb_init["anonymous"] == "allow"
 
 
 # Offline

@@ -94,7 +94,8 @@ def test_what_a_local_sweep_cannot_do_is_one_sentence(
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"should be given a sweep file; found '.*none\.yaml': No such file"
+        ConfigError,
+        match=r"should be given a sweep file; found '.*none\.yaml': No such file or directory\. Give the path",
     ):
         read_sweep(tmp_path / "none.yaml")
     path = tmp_path / "bad.yaml"

@@ -9,11 +9,13 @@ from rich.console import Console
 from torch import nn
 
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.described import written_out
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.reporting.facts import devices, label_counts, parameters_of
 
 
 class TrainingSummary(L.Callback):
-    """Prints the training set's labels, the sizes of network and regularizer, device and precision."""
+    """Prints scenario, seed and labels, the sizes of network and regularizer, device and precision."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the lines, once, on the first rank."""
@@ -30,25 +32,29 @@ class TrainingSummary(L.Callback):
             module: What is trained.
 
         Returns:
-            One line for the data, one for the model.
+            A line for the training set, one for the validation set and one for the model.
         """
         data = cast(PartialLabelDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        dataset = data.datasets["train"]
-        counts = dataset.available.sum(0).tolist()
-        labels = ", ".join(f"{name} {count}" for name, count in zip(data.tasks, counts, strict=True))
-        parts = [f"{type(module.network).__name__} of {_size(module.network)} parameters"]
+        samples = {split: len(dataset) for split, dataset in data.datasets.items()}
+        scenario = f"{written_out(data.scenario)}, seed {data.seed}"
+        parts = [f"{type(module.network).__name__} of {_size(module.network, ' parameters')}"]
         if module.regularizer is not None:
-            name, size = type(module.regularizer).__name__, _size(module.regularizer)
-            parts.append(f"{name} of {size}, for training only" if size != "0" else name)
-        device = trainer.strategy.root_device.type
+            name, regularizer = type(module.regularizer).__name__, module.regularizer
+            learns = parameters_of(regularizer)[0] > 0
+            parts.append(f"{name} of {_size(regularizer)}, for training only" if learns else name)
         return [
-            f"Data: {len(dataset)} training samples, labelled ({type(data.scenario).__name__}): {labels}",
-            f"Model: {' + '.join(parts)}; on {trainer.world_size} x {device}, precision {trainer.precision}",
+            f"Data: {samples['train']} training samples, labelled ({scenario}): {label_counts(data, 'train')}",
+            f"Validation: {samples['val']} samples, labelled: {label_counts(data, 'val')}",
+            f"Model: {' + '.join(parts)}; on {devices(trainer)}, precision {trainer.precision}",
         ]
 
 
-def _size(module: nn.Module) -> str:
-    number = float(sum(p.numel() for p in module.parameters() if p.requires_grad))
+def _size(module: nn.Module, unit: str = "") -> str:
+    total, frozen = parameters_of(module)
+    return f"{_rounded(total)}{unit}" + (f" ({_rounded(frozen)} frozen)" if frozen else "")
+
+
+def _rounded(number: float) -> str:
     for suffix in ("", " K", " M"):
         if number < 1000:
             return f"{number:.3g}{suffix}"

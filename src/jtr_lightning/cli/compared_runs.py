@@ -164,16 +164,7 @@ class Comparison(ComparedRuns):
         write_configs(self.runs, self.out)
         curves = read_curves(self.results(), self.run_folders)
         write_curves(curves, self.out / "curves.csv")
-        try:
-            self.write(draw(self.results(), self.out, curves))
-        except ImportError as error:
-            if error.name is None or error.name.partition(".")[0] != "matplotlib":
-                raise
-            console().print(
-                "No plots were drawn, since matplotlib is not installed; pip install matplotlib, then repeat with "
-                "--results-only.",
-                soft_wrap=True,
-            )
+        self.write(draw(self.results(), self.out, curves))
         console().print(f"Results are in {self.out / 'results.md'}", soft_wrap=True, markup=False)
 
 

@@ -73,6 +73,11 @@ def program() -> str:
     return shlex.quote(str(near))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: ``1 image``, ``2 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def console() -> Console:
     """Where results are printed: standard output, without colours when that is no terminal."""
     return Console(soft_wrap=False, highlight=False)

@@ -9,6 +9,7 @@ from jtr_lightning.cli.checkpoints import add_checkpoint, load
 from jtr_lightning.cli.console import console
 from jtr_lightning.cli.parser import Parser
 from jtr_lightning.export import FORMATS, Exported, export_model
+from jtr_lightning.export.exporting import REASON
 
 
 def run(arguments: list[str]) -> None:
@@ -59,7 +60,9 @@ def _report(exported: Exported) -> None:
         f"Model: {exported.path}",
         f"Description: {exported.description}",
         f"Takes images [batch, 3, height, width], batch: {sizes.batch}, height: {sizes.height}, width: {sizes.width}.",
-        f"Not any size, because: {exported.reason}" if exported.reason else "",
+        f"A model for any size could not be made; `{REASON}` in {exported.description.name} has the reason."
+        if exported.reason
+        else "",
         f"Checked by running it: differs from the module by at most {exported.differences[worst]:.2g} ('{worst}').",
     ]
     console().print("\n".join(filter(None, lines)), markup=False, soft_wrap=True)

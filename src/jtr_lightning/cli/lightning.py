@@ -49,7 +49,7 @@ from jtr_lightning.cli.resuming import (
     stopping_with_a_checkpoint,
 )
 from jtr_lightning.cli.tables import metrics_table
-from jtr_lightning.cli.trainer import checkpoints, expect_a_validation, loggers
+from jtr_lightning.cli.trainer import Trainer, checkpoints, expect_a_validation, loggers
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -126,6 +126,7 @@ class CommandLine(LightningCLI):
                 PartialLabelModule,
                 PartialLabelDataModule,
                 SaveWholeConfig,
+                trainer_class=Trainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 # The module has an optimizer of its own; its checkpoint describes itself.

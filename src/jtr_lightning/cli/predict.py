@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -11,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jtr_lightning.cli.checkpoints import add_checkpoint, find_device, load
-from jtr_lightning.cli.console import console
+from jtr_lightning.cli.console import console, counted
 from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.prediction import Predictor, predict_folder
+from jtr_lightning.prediction import Predictor, Summary, predict_folder
 from jtr_lightning.prediction.files import RAW_FORMATS
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
@@ -83,13 +84,21 @@ def _predict_folder(arguments: list[str]) -> None:
             f"{given.batch_size}, or a --tile."
         ) from error
     out = console()
+    for sentence in _told(summary):
+        out.print(sentence, markup=False, soft_wrap=True)
+    out.print(
+        f"Predictions of {counted(summary.written, 'image')} are in {given.out}", markup=False, soft_wrap=True
+    )
+
+
+def _told(summary: Summary) -> Iterator[str]:
+    """What became of files that there is no prediction of."""
+    if summary.passed_over:
+        number = sum(summary.passed_over.values())
+        kind = "another kind" if number == 1 else "other kinds"
+        yield f"{counted(number, 'file')} of {kind} passed over ({', '.join(summary.passed_over)})."
     if summary.skipped:
-        out.print(
-            f"Skipped {len(summary.skipped)} unreadable images. The first: {summary.skipped[0]}",
-            markup=False,
-            soft_wrap=True,
-        )
-    out.print(f"Predictions of {summary.written} images are in {given.out}", markup=False, soft_wrap=True)
+        yield f"{counted(len(summary.skipped), 'unreadable image')} skipped. The first: {summary.skipped[0]}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -97,12 +97,5 @@ def _show(rows: Sequence[Row], sweep: Sweep, folder: Path, overrides: Sequence[s
         again = shlex.join(["fit", *sweep.fit_arguments(rows[0].values), *overrides])
         out.print(f"Best: {folder / trial_name(rows[0].trial)}", soft_wrap=True, markup=False)
         out.print(f"The same again: {program()} {again}", soft_wrap=True, markup=False)
-    try:
-        draw(rows, sweep, folder)
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] != "matplotlib":
-            raise
-        out.print(
-            "No picture was drawn, since matplotlib is not installed; pip install matplotlib.", soft_wrap=True
-        )
+    draw(rows, sweep, folder)
     out.print(f"Results are in {folder / TABLE}", soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,46 @@ from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.callbacks.run_folder import CHECKPOINTS, MONITOR
 from jtr_lightning.cli.resuming import csv_log
 from jtr_lightning.errors import ConfigError
+
+
+class Trainer(L.Trainer):
+    """Lightning's trainer.
+
+    Here ``limit_train_batches: 1`` is one batch, and ``1.0`` is all of them. Lightning means that as well and writes
+    ``Optional[Union[int, float]]``, but typing keeps unions in a cache in which ``Optional[Union[float, int]]`` is the
+    same one: the command line's parser, which tries the types in their order, may see whichever another package wrote
+    first. ``int | float | None`` is in no cache.
+
+    Args:
+        limit_train_batches: Training batches in an epoch: a whole number, or a share such as 0.1.
+        limit_val_batches: Batches in a validation: a whole number, or a share.
+        limit_test_batches: Batches in a test: a whole number, or a share.
+        limit_predict_batches: Batches in a prediction: a whole number, or a share.
+        overfit_batches: Train and validate on the same few batches: a whole number, or a share; 0.0 for not at all.
+        val_check_interval: Validate every so many training batches, each such share of an epoch, or by the clock.
+        **kwargs: All other arguments of Lightning's trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        overfit_batches: int | float = 0.0,
+        val_check_interval: int | float | str | timedelta | dict[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches,
+            val_check_interval=val_check_interval,
+            **kwargs,
+        )
 
 
 def loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:

@@ -33,9 +33,6 @@ def draw(results: Results, folder: Path, curves: Sequence[Curve] = ()) -> dict[s
 
     Returns:
         Title to file name.
-
-    Raises:
-        ImportError: matplotlib is not installed.
     """
     scenarios = [
         w for w in results.labels if w.fraction is None and any(results.of(m, w) for m in results.methods)

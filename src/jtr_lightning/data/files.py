@@ -1,7 +1,7 @@
 """Reading single files: images and arrays, each problem told in one sentence that names the file.
 
 Nothing is ever unpickled. Colours are in RGB order. The orientation that a camera notes in EXIF or in a TIFF's tag is
-ignored, since label files have none: pixels come as they are stored.
+ignored, since label files have none: pixels come as they are stored (but see ``upright`` of ``read_image``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _one_at_a_time = threading.Lock()
 """Held while a header, a Python literal, is parsed: Python 3.11 has one count of nesting for all threads."""
 
 
-def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
+def read_image(path: str | Path, key: str | None = None, upright: bool = False) -> NDArray[np.uint8]:
     """Reads a picture of any kind as 8-bit RGB.
 
     Grey becomes three equal channels, a palette its colours, transparency is dropped, 16 bits become the upper 8. An
@@ -43,6 +43,7 @@ def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
     Args:
         path: A file with one of ``SUFFIXES``.
         key: Which array of an ``.npz`` file; needed only where it holds several.
+        upright: Turn the picture as its camera notes, for pictures that no label belongs to.
 
     Returns:
         RGB uint8 ``[H, W, 3]``.
@@ -55,7 +56,7 @@ def read_image(path: str | Path, key: str | None = None) -> NDArray[np.uint8]:
         return _array_as_image(read_array(path, key), path)
     import cv2
 
-    pixels = _to_rgb(_decode(_read_bytes(path), path))
+    pixels = _to_rgb(_decode(_read_bytes(path), path, upright))
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     elif pixels.dtype != np.uint8:
@@ -258,17 +259,19 @@ def _missing(path: Path, error: OSError) -> DataError:
     return DataError(f"The file '{path}' should be readable; found: {error.strerror or error}.")
 
 
-def _decode(content: bytes, path: Path) -> Array:
+def _decode(content: bytes, path: Path, upright: bool = False) -> Array:
     """Decodes pixels as OpenCV gives them: BGR order, any dtype."""
     import cv2
 
     pixels: Any = None
+    # UNCHANGED also leaves the EXIF orientation alone.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if upright else cv2.IMREAD_UNCHANGED
+    given = content if upright else headers.as_stored(content)
     # What goes wrong is said once, below, and not by OpenCV before (libpng would print a line of its own).
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         if not (content.startswith(headers.PNG_SIGNATURE) and headers.is_truncated_png(content)):
-            # UNCHANGED also leaves the EXIF orientation alone.
-            pixels = cv2.imdecode(np.frombuffer(headers.as_stored(content), np.uint8), cv2.IMREAD_UNCHANGED)
+            pixels = cv2.imdecode(np.frombuffer(given, np.uint8), flags)
     except (cv2.error, MemoryError) as error:  # a header that announces billions of pixels
         raise _no_picture(content, path) from error
     finally:

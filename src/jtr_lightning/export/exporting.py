@@ -24,6 +24,8 @@ from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.networks.encoders import short
 from jtr_lightning.tasks import Task
 
+REASON = "why_not_any_size"
+"""The key of the JSON file under which the exporter says why a model does not take any size."""
 DEFAULT_SIZE = (256, 320)
 """Size of the images that an export is made and checked with, where the training resized none."""
 
@@ -37,7 +39,7 @@ class Exported:
         description: The JSON file beside it.
         sizes: What the model takes.
         differences: Largest difference from the module's predictions for each task, absolute.
-        reason: Why it does not take any size; empty if it does.
+        reason: Why it does not take any size, in the exporter's words; empty if it does.
     """
 
     path: Path
@@ -71,14 +73,19 @@ def export_model(
         What was written.
 
     Raises:
-        ConfigError: An unknown format, a package that is not installed, a file that exists, or a network that cannot be
-            exported or does not predict the same.
+        ConfigError: An unknown format, another ending than the format's, a package that is not installed, a file that
+            exists, or a network that cannot be exported or does not predict the same.
     """
     if format not in FORMATS:
         raise ConfigError(
             f"Parameter `format` should be a kind of file; found '{format}', {did_you_mean(format, FORMATS)}"
         )
     kind, path = FORMATS[format], Path(path)
+    if path.suffix != kind.suffix:
+        raise ConfigError(
+            f"A file of the format '{format}' should end in {kind.suffix}; found '{path}'. Give --out "
+            f"{path.with_suffix(kind.suffix)}, or another --format."
+        )
     _check_packages(format, kind)
     description = path.with_suffix(".json")
     for file in (path, description):
@@ -106,9 +113,10 @@ def export_model(
             promise, differences = kept
             for file in Path(folder).iterdir():
                 shutil.move(file, path.parent / file.name)
-        content = describe(module, format, path, promise, differences)
+        reason = failures[0] if failures else ""
+        content = describe(module, format, path, promise, differences, reason)
         description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return Exported(path, description, promise.sizes, differences, failures[0] if failures else "")
+        return Exported(path, description, promise.sizes, differences, reason)
     raise ConfigError(
         f"The network {type(module.network).__name__} should be exportable to {format}; it is not: {failures[-1]}. "
         f"Try another of the formats {', '.join(FORMATS)}."
@@ -168,7 +176,12 @@ def compare(
 
 
 def describe(
-    module: PartialLabelModule, format_name: str, path: Path, promise: Promise, differences: dict[str, float]
+    module: PartialLabelModule,
+    format_name: str,
+    path: Path,
+    promise: Promise,
+    differences: dict[str, float],
+    reason: str = "",
 ) -> dict[str, Any]:
     """What a user of the file must know, in plain values.
 
@@ -178,6 +191,7 @@ def describe(
         path: The file.
         promise: What was found to hold.
         differences: How far it is from the module.
+        reason: Why it does not take any size.
 
     Returns:
         The content of the JSON file.
@@ -187,6 +201,7 @@ def describe(
         "file": path.name,
         "format": format_name,
         "sizes": asdict(promise.sizes),
+        **({REASON: reason} if reason else {}),
         "input": {
             "name": INPUT,
             "layout": "[batch, 3, height, width]",

@@ -118,7 +118,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     if not path.is_file():
         raise ConfigError(
-            f"Parameter `encoder_weights` should be a file of weights; found no file at '{path}'."
+            f"Parameter `encoder_weights` should be a file of weights; found no file at '{path}'. Give the path of "
+            "one, the name of published weights such as 'imagenet', or null to start from random ones."
         )
     try:
         content = load_file(path) if path.suffix == ".safetensors" else read_tensors(path)

@@ -33,10 +33,12 @@ class Summary:
     Attributes:
         written: How many images were predicted.
         skipped: A sentence for each image that could not be read.
+        passed_over: How many files of other kinds there were, by their ending.
     """
 
     written: int
     skipped: tuple[str, ...]
+    passed_over: dict[str, int]
 
 
 def predict_folder(
@@ -52,7 +54,9 @@ def predict_folder(
     """Predicts every picture in a folder and below, and writes the predictions under the same names.
 
     The output folder is that of ``PredictionFiles``, with ``image_level.csv`` for image-level tasks and
-    ``prediction.json``, which says how the predictions were made and which images were skipped.
+    ``prediction.json``, which says how the predictions were made, which images were skipped, and how many files of
+    other kinds were passed over. An image is turned upright where its camera noted so (EXIF), and its predictions with
+    it.
 
     Args:
         predictor: Makes the predictions.
@@ -76,6 +80,7 @@ def predict_folder(
     tasks = predictor.module.tasks
     files = PredictionFiles(Path(out), tasks, pictures, find_raw_format(raw))
     found = find_images(Path(images), leave_out=Path(out))
+    others = passed_over(Path(images), leave_out=Path(out))
     files.make_folder(overwrite)
     files.write_description()
     rows: dict[Path, dict[str, Any]] = {}
@@ -107,8 +112,9 @@ def predict_folder(
         )
     if not all(task.dense for task in tasks.values()):
         write_table(files.folder / IMAGE_LEVEL, [rows[sample] for sample in found if sample in rows])
-    _write_summary(files.folder / SUMMARY, predictor, images, len(rows), skipped)
-    return Summary(len(rows), tuple(skipped))
+    summary = Summary(len(rows), tuple(skipped), others)
+    _write_summary(files.folder / SUMMARY, predictor, images, summary)
+    return summary
 
 
 def find_images(folder: Path, leave_out: Path | None = None) -> dict[Path, Path]:
@@ -125,26 +131,8 @@ def find_images(folder: Path, leave_out: Path | None = None) -> dict[Path, Path]
     Raises:
         DataError: There is no such folder, or no picture in it.
     """
-    if not folder.exists():
-        raise DataError(f"Parameter `images` should be a folder of pictures; found nothing at '{folder}'.")
     top = folder if folder.is_dir() else folder.parent
-    away = None if leave_out is None else leave_out.resolve()
-    try:
-        paths = (
-            sorted(Path(place, name) for place, name in files_below(folder))
-            if top == folder
-            else [Path(folder.name)]
-        )
-    except OSError as error:
-        raise DataError(f"Parameter `images` should be a folder that can be read; found: {error}.") from error
-    names = {
-        path: top / path
-        for path in paths
-        if path.suffix.lower() in SUFFIXES
-        and not (
-            away is not None and away != top.resolve() and (top / path).parent.resolve().is_relative_to(away)
-        )
-    }
+    names = {path: top / path for path in _files(folder, leave_out) if path.suffix.lower() in SUFFIXES}
     if not names:
         raise DataError(
             f"Parameter `images` should be a folder of pictures ({', '.join(s[1:] for s in SUFFIXES)}); found none in "
@@ -159,6 +147,39 @@ def find_images(folder: Path, leave_out: Path | None = None) -> dict[Path, Path]
     }
 
 
+def passed_over(folder: Path, leave_out: Path | None = None) -> dict[str, int]:
+    """How many files ``find_images`` leaves out because they are of another kind.
+
+    Args:
+        folder: The folder, or one picture.
+        leave_out: A folder inside it that is not searched.
+
+    Returns:
+        A file's ending in lower case, or its name where it has none, to how many there are; by ending.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    others = [path for path in _files(folder, leave_out) if path.suffix.lower() not in SUFFIXES]
+    return dict(sorted(Counter(path.suffix.lower() or path.name for path in others).items()))
+
+
+def _files(folder: Path, leave_out: Path | None) -> list[Path]:
+    """The files in a folder and below by their paths below it, in order; or the one picture."""
+    if not folder.exists():
+        raise DataError(f"Parameter `images` should be a folder of pictures; found nothing at '{folder}'.")
+    if not folder.is_dir():
+        return [Path(folder.name)]
+    try:
+        paths = sorted(Path(place, name) for place, name in files_below(folder))
+    except OSError as error:
+        raise DataError(f"Parameter `images` should be a folder that can be read; found: {error}.") from error
+    away = None if leave_out is None else leave_out.resolve()
+    if away is None or away == folder.resolve():
+        return paths
+    return [path for path in paths if not (folder / path).parent.resolve().is_relative_to(away)]
+
+
 def _read(
     pool: ThreadPoolExecutor, found: dict[Path, Path], on_error: OnError, skipped: list[str], ahead: int
 ) -> Iterator[tuple[Path, Array]]:
@@ -167,7 +188,7 @@ def _read(
     waiting = iter(found.items())
     while True:
         while len(reading) < ahead and (following := next(waiting, None)):
-            reading.append((following[0], pool.submit(read_image, following[1])))
+            reading.append((following[0], pool.submit(read_image, following[1], upright=True)))
         if not reading:
             return
         sample, image = reading.popleft()
@@ -177,17 +198,17 @@ def _read(
             if on_error == "raise":
                 for _, other in reading:
                     other.cancel()
-                raise DataError(f"{error} Or give --on_error skip.") from error
+                # What was written before it is replaced.
+                raise DataError(f"{error} Or give --on_error skip --overwrite.") from error
             skipped.append(str(error))
 
 
-def _write_summary(
-    path: Path, predictor: Predictor, images: str | Path, written: int, skipped: list[str]
-) -> None:
+def _write_summary(path: Path, predictor: Predictor, images: str | Path, summary: Summary) -> None:
     content = {
         "images": str(images),
-        "written": written,
-        "skipped": skipped,
+        "written": summary.written,
+        "skipped": summary.skipped,
+        "passed_over": summary.passed_over,
         "size": predictor.size,
         "tile": predictor.tile,
         "overlap": predictor.overlap,

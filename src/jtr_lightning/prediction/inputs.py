@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from jtr_lightning.data.resizing import resize_image
@@ -15,7 +16,7 @@ from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError
 
 ImageLike: TypeAlias = "Image.Image | NDArray[Any] | Tensor"
-"""A PIL image, an array ``[H, W, 3]`` or ``[H, W]``, or a tensor ``[3, H, W]`` or ``[B, 3, H, W]``."""
+"""A PIL image; an array ``[H, W, 3]``, ``[H, W]`` or ``[B, H, W, 3]``; a tensor ``[3, H, W]`` or ``[B, 3, H, W]``."""
 
 _SLACK = 0.01
 """How far outside [0, 1] a value may be: a user's own bicubic resize overshoots a little."""
@@ -26,7 +27,7 @@ def as_arrays(image: ImageLike) -> tuple[list[Array], bool]:
 
     Args:
         image: Grey becomes three equal channels, a palette its colours, transparency is dropped, 16 bits become the
-            upper 8, as when a dataset is read. The orientation that a camera notes in EXIF is ignored.
+            upper 8, as when a dataset is read. A PIL image is turned upright where its camera noted so (EXIF).
 
     Returns:
         RGB arrays ``[H, W, 3]``, uint8 or float32 in [0, 1], and whether they were a batch.
@@ -48,10 +49,8 @@ def as_arrays(image: ImageLike) -> tuple[list[Array], bool]:
         arrays = list(batch.numpy()) if image.ndim == 4 else [batch.numpy()]
         return [_values(array) for array in arrays], image.ndim == 4
     if isinstance(image, np.ndarray):
-        return [_from_numpy(image)], False
-    raise ConfigError(
-        f"An image should be a PIL image, a numpy array or a tensor; found {type(image).__name__}."
-    )
+        return _from_numpy(image), image.ndim == 4
+    raise _no_image(image)
 
 
 def network_input(image: Array, size: tuple[int, int]) -> Array:
@@ -73,7 +72,19 @@ def as_batch(images: list[Array], device: torch.device) -> Tensor:
     return stacked.float().div_(255) if stacked.dtype == torch.uint8 else stacked.contiguous()
 
 
+def _no_image(given: object) -> ConfigError:
+    remedy = ""
+    if isinstance(given, str | Path):
+        remedy = f" Open it: PIL.Image.open({str(given)!r})."
+    elif isinstance(given, list | tuple):
+        remedy = " Give them one by one, or stack those of one size: an array [B, H, W, 3] or a tensor [B, 3, H, W]."
+    return ConfigError(
+        f"An image should be a PIL image, a numpy array or a tensor; found {type(given).__name__}.{remedy}"
+    )
+
+
 def _from_pil(image: Image.Image) -> Array:
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         # PIL would clip 16 bits to the lower 8.
         grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
@@ -86,16 +97,17 @@ def _from_pil(image: Image.Image) -> Array:
     return np.array(image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB"))
 
 
-def _from_numpy(image: NDArray[Any]) -> Array:
-    array = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    if array.ndim != 3 or array.shape[2] not in (3, 4) or 0 in array.shape:
-        hint = " Transpose it, or give a tensor." if array.ndim == 3 and array.shape[0] in (1, 3) else ""
+def _from_numpy(image: NDArray[Any]) -> list[Array]:
+    array = image[..., None] if image.ndim == 2 else image
+    several = array if array.ndim == 4 else array[None]
+    if several.ndim != 4 or several.shape[3] not in (1, 3, 4) or 0 in several.shape:
+        channels_first = array.ndim in (3, 4) and array.shape[-3] in (1, 3)
+        hint = " Transpose it, or give a tensor." if channels_first else ""
         raise ConfigError(
-            f"An array image should have the shape [H, W, 3] or [H, W]; found {list(image.shape)}.{hint}"
+            "An array image should have the shape [H, W, 3], [H, W] or [B, H, W, 3]; found "
+            f"{list(image.shape)}.{hint}"
         )
-    return _values(array[..., :3])
+    return [_values(np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one[..., :3]) for one in several]
 
 
 def _values(array: NDArray[Any]) -> Array:
@@ -106,7 +118,8 @@ def _values(array: NDArray[Any]) -> Array:
         return (array >> 8).astype(np.uint8)
     if array.dtype.kind != "f":
         raise ConfigError(
-            f"An image should hold uint8, or floating-point values in [0, 1]; found {array.dtype}."
+            f"An image should hold uint8, or floating-point values in [0, 1]; found {array.dtype}. Convert values in "
+            "0..255 with .astype(np.uint8), or those of a tensor with .to(torch.uint8)."
         )
     low, high = float(array.min()), float(array.max())
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN fails, too

@@ -148,9 +148,6 @@ def draw(panels: Sequence[Panel]) -> str:
 
     Returns:
         An ``<svg>`` element to stand in a page: as wide as its place, text as text, nothing from elsewhere.
-
-    Raises:
-        ImportError: matplotlib is not installed.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG

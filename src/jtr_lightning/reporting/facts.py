@@ -15,7 +15,8 @@ from torch import nn
 
 from jtr_lightning._version import __version__
 from jtr_lightning.baseline import Baseline
-from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.data.base import PartialLabelDataModule, Split
+from jtr_lightning.described import written_out
 from jtr_lightning.disk import read_object, write_text
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -47,21 +48,22 @@ def gather(
         "data": {
             "dataset": type(data).__name__,
             "folder": str(data.root),
-            "scenario": type(data.scenario).__name__,
+            "scenario": written_out(data.scenario),
             "seed": data.seed,
             "samples": ", ".join(f"{len(dataset)} {split}" for split, dataset in data.datasets.items()),
+            "validation labels": label_counts(data, "val"),
             "image size": "own" if data.size is None else f"{data.size[0]} x {data.size[1]}",
             "batch size": data.batch_size,
             "augmentation": "none" if data.augmentation is None else type(data.augmentation).__name__,
         },
         "model": {
-            "network": f"{type(module.network).__name__}, {_size(module.network):,} parameters",
+            "network": f"{type(module.network).__name__}, {_size(module.network)}",
             "regularizer": "none"
             if module.regularizer is None
-            else f"{type(module.regularizer).__name__}, {_size(module.regularizer):,} parameters of its own",
+            else f"{type(module.regularizer).__name__}, {_size(module.regularizer)} of its own",
             "balancing": type(module.balancing).__name__,
             "epochs": trainer.max_epochs,
-            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}",
+            "device": devices(trainer),
             "precision": str(trainer.precision),
             "made with": f"jtr-lightning {__version__}, torch {torch.__version__}",
         },
@@ -71,6 +73,25 @@ def gather(
             if baseline is not None
         ],
     }
+
+
+def devices(trainer: L.Trainer) -> str:
+    """How many devices of which kind: ``2 x NVIDIA A100``, ``1 x cpu``."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {name}"
+
+
+def label_counts(data: PartialLabelDataModule, split: Split) -> str:
+    """How many samples of a split are labelled for each task: ``segmentation 8, depth 4``."""
+    counts = data.datasets[split].available.sum(0).tolist()
+    return ", ".join(f"{name} {count}" for name, count in zip(data.tasks, counts, strict=True))
+
+
+def parameters_of(module: nn.Module) -> tuple[int, int]:
+    """How many numbers a module has, and how many of them are frozen."""
+    total = sum(p.numel() for p in module.parameters())
+    return total, sum(p.numel() for p in module.parameters() if not p.requires_grad)
 
 
 def label_facts(available: NDArray[np.bool_], tasks: Sequence[str]) -> dict[str, Any]:
@@ -109,9 +130,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     try:
         return read_object(folder / FACTS)
     except (OSError, ValueError) as error:
+        found = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(
             f"A report should be made of a run folder with '{FACTS}', which the training writes; found "
-            f"'{folder}': {error}."
+            f"'{folder}': {found}. Give the folder of a training, runs/<name>/<number>."
         ) from error
 
 
@@ -128,5 +150,6 @@ def _task(task: Task) -> dict[str, Any]:
     }
 
 
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+def _size(module: nn.Module) -> str:
+    total, frozen = parameters_of(module)
+    return f"{total:,} parameters" + (f" ({frozen:,} frozen)" if frozen else "")

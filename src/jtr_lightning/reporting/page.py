@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,11 @@ from jtr_lightning.reporting.facts import read_facts
 
 REPORT = "report.html"
 TEMPLATE = "report.html.j2"
+SCORE = "score"
+"""The metric of all tasks together, by which the best epoch is chosen."""
 PATTERNS = 24
 """Rows of the availability table; rarer sets of labels are counted together."""
 STAGES = {"test": "Test set", "val": "Validation set, best epoch"}
-NO_MATPLOTLIB = "The curves need matplotlib: pip install matplotlib, then jtr report {folder}."
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MetricRow:
     """A line of a table of results.
 
     Attributes:
-        task: Task name.
+        task: Task name, or ``all``.
         metric: Name of the metric, with its unit and an arrow to the better side, where these are known.
         value: This run's.
         headline: Whether the metric stands for the task.
@@ -108,7 +108,6 @@ def page(folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    curves, note = _curves(folder, facts)
     config = folder / CONFIG
     return environment.get_template(TEMPLATE).render(
         title=f"{folder.absolute().parent.name}/{folder.absolute().name}",
@@ -116,9 +115,9 @@ def page(folder: Path) -> str:
         labels=_labels(facts),
         best_epoch=metrics.get("best_epoch"),
         results=[each for stage in STAGES if (each := results(stage, metrics, facts)) is not None],
+        scored=any(f"{stage}/{SCORE}" in metrics for stage in STAGES),
         unknown=_unknown(facts),
-        curves=curves,
-        curves_note=note,
+        curves=_curves(folder, facts),
         pictures=_pictures(folder),
         number=number,
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
@@ -149,6 +148,8 @@ def results(stage: str, metrics: Mapping[str, float], facts: Mapping[str, Any]) 
     rows = [row for name in tasks for row in _rows(stage, name, tasks[name], metrics, against)]
     if not rows:
         return None
+    if (score := metrics.get(f"{stage}/{SCORE}")) is not None:
+        rows.append(MetricRow("all", f"{SCORE} ↑", score, headline=True, against=[("", None)] * len(against)))
     better = {name: bool(task["higher_is_better"]) for name, task in tasks.items()}
     return Results(
         title=STAGES[stage],
@@ -234,21 +235,21 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _unknown(facts: Mapping[str, Any]) -> list[str]:
-    """What a delta would say, for the two usual baselines that are not given."""
+def _unknown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The usual baselines that are not given, and the option that names each."""
     given = {baseline.get("role") for baseline in facts["baselines"]}
-    return [text for role, text in ROLES.items() if role not in given]
+    return [named for role, named in ROLES.items() if role not in given]
 
 
 ROLES = {
-    "supervised": "supervised multi-task training (--model.baseline)",
-    "single_task": "single-task training (--report.single_task)",
+    "supervised": ("supervised multi-task training", "--model.baseline"),
+    "single_task": ("single-task training", "--report.single_task"),
 }
 """Which baselines results are usually compared with, and the option that names each."""
 
 
-def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
-    """The curves, or a sentence about why there are none."""
+def _curves(folder: Path, facts: Mapping[str, Any]) -> str:
+    """The curves; empty where nothing was logged yet."""
     tasks = facts["tasks"]
     marks = {
         name: {
@@ -262,13 +263,8 @@ def _curves(folder: Path, facts: Mapping[str, Any]) -> tuple[str, str]:
     names = [baseline["name"] for baseline in facts["baselines"] if baseline.get("role") == "supervised"]
     panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks, *names[:1])
     if not panels:
-        return "", "Nothing was logged yet."
-    try:
-        return draw(panels), ""
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] != "matplotlib":
-            raise
-        return "", NO_MATPLOTLIB.format(folder=shlex.quote(str(folder)))
+        return ""
+    return draw(panels)
 
 
 def _labels(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class PartialLabelWandbLogger(WandbLogger):
         kwargs["mode"] = os.environ.get("WANDB_MODE") or _mode(not has_key() if offline is None else offline)
         project = project or os.environ.get("WANDB_PROJECT", "jtr-lightning")
         super().__init__(name=name, save_dir=".", project=project, **kwargs)
+        if self._wandb_init.get("anonymous") is None:
+            # Lightning gives it in any case, and wandb warns of it in any case.
+            self._wandb_init.pop("anonymous", None)
         self.log_best = log_best
         self._best: ModelCheckpoint | None = None
         if save_dir is not None:
@@ -112,13 +115,14 @@ def grouped(key: str) -> str:
     """The name in W&B of a logged value; the same function brings it back.
 
     Args:
-        key: ``<stage>/<task>/<metric>``, or any other name, which is left as it is.
+        key: ``<stage>/<task>/<metric>`` or ``<stage>/<regularizer>/<term>/<task>``; a name of fewer parts is left as it
+            is.
 
     Returns:
-        ``<task>/<stage>/<metric>``.
+        ``<task>/<stage>/<metric>``, ``<regularizer>/<stage>/<term>/<task>``.
     """
-    parts = key.split("/")
-    return "/".join((parts[1], parts[0], parts[2])) if len(parts) == 3 else key
+    stage, *rest = key.split("/")
+    return "/".join((rest[0], stage, *rest[1:])) if len(rest) >= 2 else key
 
 
 def _mode(offline: bool) -> str:

@@ -165,7 +165,8 @@ def _load(path: Path) -> dict[str, Any]:
         tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(
-            f"jtr sweep should be given a sweep file; found '{path}': {error.strerror}."
+            f"jtr sweep should be given a sweep file; found '{path}': {error.strerror}. Give the path of one, such as "
+            "experiments/sweeps/random.yaml."
         ) from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 import time
 import traceback
@@ -16,6 +17,8 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
+from jtr_lightning.cli.configs import option
+from jtr_lightning.cli.console import counted
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.errors import ConfigError, UserError, did_you_mean
 from jtr_lightning.reporting.wandb_logger import grouped
@@ -37,8 +40,8 @@ VALUES = "values"
 """A trial's attribute with its parameters as they were given to ``jtr fit``."""
 SECONDS = "seconds"
 FAILURE = "failure.txt"
-ALWAYS = ["--trainer.logger=true", "--trainer.devices=1"]
-"""What each trial is told last: W&B is not needed here, and a trial is one process."""
+ALWAYS = {"--trainer.logger": "true", "--trainer.devices": "1"}
+"""What each trial is told last: no server is needed here, and a trial is one process."""
 NO_OPTUNA = "A local sweep needs Optuna, which is not installed; pip install 'jtr-lightning[optuna]'."
 
 
@@ -71,8 +74,10 @@ class Watch(L.Callback):
         if trainer.sanity_checking:
             return
         self.validations += 1
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        self.trial.report(metric_of(values, self.metric), self.validations)
+        value = metric_of({k: float(v) for k, v in trainer.callback_metrics.items()}, self.metric)
+        if math.isnan(value):
+            return  # neither better nor worse than others
+        self.trial.report(value, self.validations)
         if self.trial.should_prune():
             self.pruned = trainer.should_stop = True
 
@@ -164,7 +169,11 @@ class LocalSweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(), self.opened() as study:
             self._begin_interrupted_again(study)
-            tell(f"{number} trials, {min(len(done(study)), number)} of them done.")
+            tell(f"{counted(number, 'trial')}, {min(len(done(study)), number)} of them done.")
+            if left_out := self._left_out():
+                tell(
+                    f"Each trial logs to its metrics.csv alone, on one device, without {' '.join(left_out)}."
+                )
 
             def objective(trial: Trial) -> float:
                 return self._trial(study, trial, tell)
@@ -174,6 +183,16 @@ class LocalSweep:
                 study.sampler = self._sampler(len(study.trials))
                 study.optimize(objective, n_trials=1, catch=(_Failed,))
                 ended(study)
+
+    def _left_out(self) -> list[str]:
+        """What was asked for that a trial is told otherwise."""
+        given = [*self.sweep.fit_arguments({}), *self.overrides]
+        return [
+            f"{flag}={value}"
+            for flag, always in ALWAYS.items()
+            for value in option(given, flag)[-1:]
+            if value != always
+        ]
 
     @contextmanager
     def opened(self) -> Iterator[Study]:
@@ -291,27 +310,38 @@ class LocalSweep:
             if not trained(study):  # not the trial's fault, as long as none has been trained
                 self._forget(study, trial.number, {})
                 raise
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / FAILURE).write_text(traceback.format_exc(), encoding="utf-8")
-            trial.set_user_attr(FAILURE, _first_line(error))
-            tell(f"trial {trial.number} FAILED: {_first_line(error)}; see {folder / FAILURE}")
+            self._note_failure(trial, _first_line(error), traceback.format_exc(), tell)
             raise _Failed from error
         finally:
             trial.set_user_attr(SECONDS, round(time.monotonic() - begun, 1))
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        ended = f", stopped after {watch.validations} validations" if watch.pruned else ""
+        if math.isnan(value) and not watch.pruned:
+            # Optuna would count it as failed without knowing that it is not to be tried again.
+            sentence = f"{self.sweep.metric} of the best epoch is not a number (NaN)"
+            self._note_failure(trial, sentence, sentence, tell)
+            raise _Failed
+        ended = f", stopped after {counted(watch.validations, 'validation')}" if watch.pruned else ""
         tell(f"trial {trial.number}: {self.sweep.metric} {value:.5g}{ended}")
         if watch.pruned:
             raise optuna.TrialPruned
         return value
 
+    def _note_failure(self, trial: Trial, sentence: str, details: str, tell: Callable[[str], None]) -> None:
+        """Keeps why a trial failed, which also says that it is not tried again."""
+        path = self.folder / trial_name(trial.number) / FAILURE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{details}\n", encoding="utf-8")
+        trial.set_user_attr(FAILURE, sentence)
+        tell(f"trial {trial.number} FAILED: {sentence}; see {path}")
+
     def _train(self, values: Mapping[str, Any], folder: Path, watch: Watch) -> float:
         """Trains, and returns the metric at the best epoch, that of ``best.ckpt``."""
         if folder.exists():  # of a search that reached nothing
             shutil.rmtree(folder)
-        arguments = ["fit", *self.sweep.fit_arguments(values), *self.overrides, *ALWAYS]
+        arguments = ["fit", *self.sweep.fit_arguments(values), *self.overrides]
+        arguments += [f"{flag}={value}" for flag, value in ALWAYS.items()]
         fitted = command_line(arguments, folder, [watch], TrialCommandLine)
         return metric_of(fitted.metrics, self.sweep.metric)
 

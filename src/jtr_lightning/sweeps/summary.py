@@ -119,9 +119,6 @@ def draw(rows: Sequence[Row], sweep: Sweep, folder: Path) -> None:
         rows: Trials.
         sweep: Their sweep.
         folder: Where the picture goes.
-
-    Raises:
-        ImportError: matplotlib is not installed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
