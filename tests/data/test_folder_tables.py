@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.scenarios import SplitFile
 from tests.data.folder_files import NUMBER, folder, save, values, write
 
 
@@ -102,3 +104,16 @@ def test_a_table_of_labels_for_other_images_is_told(root: Path, tmp_path: Path) 
         match=r"l\.csv' should be those of the images.*for example '000\.png' where an image is '000'",
     ):
         folder(root, "room", labels_file=tmp_path / "l.csv").source("train")
+
+
+def test_the_rows_of_a_published_split_are_not_given_to_files_in_the_order_of_text(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "images" / f"{i}.png", values("images", i))
+        save(tmp_path / "normals" / f"{i}.png", values("normals", i))
+    path = tmp_path / "onelabel.pth"
+    torch.save({"labels_weights": torch.ones(12, 3)}, path)
+    message = r"row i to i\.npy.*; found '10' in place of '2'"
+    with pytest.raises(DataError, match=message):
+        folder(tmp_path, "normals", val_share=0, test_share=0, scenario=SplitFile(path)).dataset("train")
+    with pytest.raises(DataError, match=message):
+        folder(tmp_path, "normals", availability_file=path).source("train")
