@@ -152,8 +152,8 @@ def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> N
     moved = next((i for i, name in enumerate(names) if name != str(i)), None)
     if moved is not None:
         raise DataError(
-            f"The label split '{path}' belongs to the preprocessed .npy files, its row i to i.npy, so that the dataset's "
-            f"samples should be '0', '1', '2' and so on in this order; found '{names[moved]}' in place of '{moved}'. "
+            f"The label split '{path}' belongs to the preprocessed .npy files, its row i to i.npy, so that the "
+            f"dataset's samples should be '0', '1', '2' and so on; found '{names[moved]}' in place of '{moved}'. "
             "Read the files with the dataset's own data module, or take a CSV split or a scenario such as OneLabel."
         )
     if not ((weights == 0) | (weights == 1)).all():

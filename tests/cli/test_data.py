@@ -138,7 +138,7 @@ class TestCheck:
         assert check(nyu, "--dataset", "nyuv2", "--rows", 4, sheet=sheet) == 1
         printed = capsys.readouterr().out
         assert re.search(r"Wrong: The file '.*normal/1\.npy'", printed)
-        assert re.search(r"Wrong: Sample '2', task 'segmentation'.*55", printed)
+        assert re.search(r"Wrong: Sample '2', segmentation.*55", printed)
         assert "2 problems found." in printed
         assert re.search(r"depth +3 +3 +24x32x1 \(3\) +float32", printed)
         assert re.search(r"image +4 +24x32x3 \(4\) +float32", printed)

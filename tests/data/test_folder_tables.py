@@ -16,6 +16,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("with space"))
 
 
+def test_images_in_no_split_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, ("images", "normals"))
+    (tmp_path / "splits.csv").write_text("id,split\n001,train\n002,val\n")
+    with caplog.at_level("INFO"):
+        dataset = folder(tmp_path, "normals").dataset("train")
+    (remark,) = dataset.source.remarks()
+    assert remark.startswith("28 of 30 images are in no split of '")
+    assert remark.endswith("splits.csv' and are not used, the first '000'.")
+    assert remark in caplog.text
+
+
 def test_splits_are_listed(tmp_path: Path) -> None:
     write(tmp_path, ("images", "normals"))
     (tmp_path / "splits.csv").write_text("id,split\r003,train\r001,val\r002,train\r000,test\r")

@@ -227,9 +227,7 @@ class PartialLabelDataset(Dataset[Sample]):
         try:
             return function(*args)
         except (DataError, OSError) as error:
-            file = self.source.file_of(index, None if part == "image" else part)
-            where = "" if file is None or str(file) in str(error) else f" (file '{file}')"
-            message = f"Sample '{self.source.name(index)}', {part}{where}: {error}"
+            message = self.source.where(index, None if part == "image" else part, str(error))
             if self.on_error == "raise":
                 raise DataError(message) from error
             skipped.append(message)

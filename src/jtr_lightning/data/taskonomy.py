@@ -66,7 +66,7 @@ class TaskonomySource(SampleSource):
         return exists if domain.mask is None else exists & self.index.has(domain.mask)
 
     def remarks(self) -> Sequence[str]:
-        found = list(self.notes)
+        found = [*self.notes, *self._files_without_sample()]
         for task, domain in self.tasks.items():
             if domain.mask is not None:
                 exists = self.index.has(domain.folder)
@@ -77,6 +77,18 @@ class TaskonomySource(SampleSource):
                         "their mask and are left out."
                     )
         return found
+
+    def _files_without_sample(self) -> list[str]:
+        """Notes and not problems: of some published buildings images are missing, see ``skip_buildings``."""
+        sentences = []
+        for folder in dict.fromkeys((self.image_domain, *(domain.folder for domain in self.tasks.values()))):
+            strays = [found for found in self.index.strays if found.domain == folder]
+            if strays:
+                sentences.append(
+                    f"{sum(found.number for found in strays)} files of '{folder}' in '{self.index.root}' belong to no "
+                    f"sample and are not read, the first '{strays[0].first}'."
+                )
+        return sentences
 
     def file_of(self, index: int, task: str | None = None) -> Path | None:
         if task in self.values:
@@ -254,6 +266,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
             folder = folders.get(name, known[name].folder if name in known else name)
             like = next((domain for domain in known.values() if domain.folder == folder), None)
             coding = codings.get(name) or (coding_for(task) if like is None else like.coding)
+            coding = coding.of_task(task)
             hole = task.blank_value if isinstance(task, DenseTask) else float("nan")
             domains[name] = Domain(folder, coding, mask=masks.get(name), hole=hole)
         return domains
