@@ -155,6 +155,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             augmentation=self.augmentation if training else None,
             seed=self.seed,
             on_error=self.on_error,
+            split=split,
         )
 
     def _table(self, source: SampleSource) -> SampleTable:

@@ -39,17 +39,23 @@ class SampleLoader(DataLoader[Sample]):
         # In order, each once: two samples may have met the same unreadable image.
         skipped: dict[str, None] = {}
         self._begin_pass()
+        whole = False
         try:
             for batch in super().__iter__():
                 skipped.update(dict.fromkeys(batch.skipped))
                 self._had += 1
                 yield batch
+            whole = True
         except UserError as error:
             raise _sentence_of(error) from error
         finally:
             if skipped:
+                # Before a training a few validation batches are tried, which is no validation yet.
+                part = "" if whole else f" (its first {self._had} batches)"
+                split = getattr(self.dataset, "split", "")
+                where = f"epoch {self._epoch}{f' of split {split!r}' if split else ''}{part}"
                 lines = "".join(f"\n  {message}" for message in skipped)
-                _log.warning("Unreadable files skipped in this epoch: %d%s", len(skipped), lines)
+                _log.warning("Unreadable files skipped in %s: %d%s", where, len(skipped), lines)
 
     def _begin_pass(self) -> None:
         state, self._go_on, self._had = self._go_on, None, 0
