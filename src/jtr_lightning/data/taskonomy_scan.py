@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -66,13 +66,16 @@ class _FolderFiles:
     files: int
     misnamed: list[str]
 
-    def strays(self, building: str, views: NDArray[np.int64]) -> list[Strays]:
-        """The files that belong to none of a building's views."""
+    def strays(
+        self, building: str, views: NDArray[np.int64], bits: Mapping[tuple[str, str], NDArray[np.bool_]]
+    ) -> list[Strays]:
+        """The files that belong to none of a building's views, by which of the views have a file."""
         number, first = len(self.misnamed), min(self.misnamed, default="")
         for end, keys in self.ends.items():
-            alone = np.setdiff1d(keys, views)
-            number += len(alone)
-            first = first or (f"{_view(alone[0])}{end}" if len(alone) else "")
+            alone = len(keys) - np.count_nonzero(bits[self.domain, end])
+            number += alone
+            if alone and not first:  # seldom: only then it matters which
+                first = f"{_view(np.setdiff1d(keys, views)[0])}{end}"
         return [Strays(building, self.domain, number, f"{self.path}/{first}")] if number else []
 
 
@@ -105,7 +108,7 @@ def scan_building(
         keys=views,
         bits={column: exists for column, exists in bits.items() if exists.any()},
         files=sum(folder.files for folder in found),
-        strays=[strays for folder in found for strays in folder.strays(building, views)],
+        strays=[strays for folder in found for strays in folder.strays(building, views, bits)],
     )
 
 
