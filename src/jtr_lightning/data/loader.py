@@ -39,19 +39,17 @@ class SampleLoader(DataLoader[Sample]):
         # In order, each once: two samples may have met the same unreadable image.
         skipped: dict[str, None] = {}
         self._begin_pass()
-        whole = False
         try:
             for batch in super().__iter__():
                 skipped.update(dict.fromkeys(batch.skipped))
                 self._had += 1
                 yield batch
-            whole = True
         except UserError as error:
             raise _sentence_of(error) from error
         finally:
             if skipped:
                 # Before a training a few validation batches are tried, which is no validation yet.
-                part = "" if whole else f" (its first {self._had} batches)"
+                part = "" if self._had >= len(self) else f" (its first {self._had} of {len(self)} batches)"
                 split = getattr(self.dataset, "split", "")
                 where = f"epoch {self._epoch}{f' of split {split!r}' if split else ''}{part}"
                 lines = "".join(f"\n  {message}" for message in skipped)
