@@ -1,7 +1,8 @@
 """How long it takes to find what a large Taskonomy tree holds, the first time and later.
 
-Makes a tree of empty files (hard links, where the file system allows them, cost no space), opens it in fresh processes
-and removes it. Run it with::
+Makes a tree of tiny files (hard links, where the file system allows them, cost no space), opens it in fresh processes
+and removes it. All are empty but for the segmentations, which are asked for their size one by one: they have as many
+bytes as a picture has at least, or none with ``--placeholders``, when each is opened, too. Run it with::
 
     python benchmarks/index.py --files 1000000 --per-folder 500
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 DOMAINS = (
     *("rgb", "depth_zbuffer", "normal", "depth_euclidean", "edge_texture", "edge_occlusion", "keypoints2d"),
-    *("keypoints3d", "reshading", "principal_curvature"),
+    *("keypoints3d", "reshading", "principal_curvature", "segment_semantic"),
 )
 
 _OPEN = """
@@ -37,13 +38,14 @@ print(json.dumps([seconds, len(index), (after - before) / 1024, held / 2**20]))
 """
 
 
-def make_tree(root: Path, files: int, views: int) -> int:
-    """Makes empty files in the 'buildings first' layout, ``views`` in each folder, and returns how many."""
+def make_tree(root: Path, files: int, views: int, placeholders: bool) -> int:
+    """Makes files in the 'buildings first' layout, ``views`` in each folder, and returns how many."""
     buildings = max(1, files // (views * len(DOMAINS)))
-    source = root / ".empty"
-    source.touch()
-    for building in range(buildings):
-        for domain in DOMAINS:
+    for domain in DOMAINS:
+        content = bytes(100) if domain == "segment_semantic" and not placeholders else b""
+        source = root / f".{domain}"
+        source.write_bytes(content)
+        for building in range(buildings):
             folder = root / f"building_{building:04d}" / domain
             folder.mkdir(parents=True)
             for view in range(views):
@@ -52,7 +54,7 @@ def make_tree(root: Path, files: int, views: int) -> int:
                     os.link(source, path)
                 except OSError:  # no links here, or as many as a file may have
                     source = path
-                    source.touch()
+                    source.write_bytes(content)
     return buildings * len(DOMAINS) * views
 
 
@@ -73,13 +75,16 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1_000_000, help="how many files to make, about")
     parser.add_argument("--per-folder", type=int, default=500, help="how many files in each folder")
     parser.add_argument(
+        "--placeholders", action="store_true", help="segmentations are empty files that mean 'no label'"
+    )
+    parser.add_argument(
         "--folder", default=None, help="where to make the tree; the system's temporary folder by default"
     )
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="index-", dir=arguments.folder))
     try:
         start = time.perf_counter()
-        files = make_tree(root, arguments.files, arguments.per_folder)
+        files = make_tree(root, arguments.files, arguments.per_folder, arguments.placeholders)
         print(f"made {files} files in {time.perf_counter() - start:.1f} s, on {os.cpu_count()} cores")
         time.sleep(3)  # an index of a tree that changes right now is not kept
         print("| start | seconds | samples | peak memory, MiB more | index, MiB |")

@@ -34,15 +34,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from jtr_lightning.data.augmentation import Augmentation
-from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.cityscapes import CityscapesDataModule
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
+from jtr_lightning.data.nyuv2_depth_only import find_depth_only
 from jtr_lightning.data.packed import PackedDataModule
 from jtr_lightning.data.packing import pack
+from jtr_lightning.data.source import SampleSource
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.scenarios import FullLabels, OneLabel, RandomLabels
-from jtr_lightning.tasks import Depth, Normals, Segmentation
+from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 
 Make = Callable[..., PartialLabelDataModule]
 
@@ -67,12 +69,24 @@ class Case:
 
 
 SCENARIOS = {"all labels": FullLabels(), "randomlabels": RandomLabels(), "onelabel": OneLabel()}
+KINDS = [f"{kind}, {labels}" for kind in ("ours", "packed") for labels in SCENARIOS]
 
 
 def taskonomy(root: Path, **options: object) -> TaskonomyDataModule:
     """Taskonomy as ``loader_data`` writes it, a building for each split."""
     lists = {f"{split}_buildings": [split] for split in ("train", "val", "test")}
     return TaskonomyDataModule(root, **lists, **options)
+
+
+class DepthOnlyFrames(PartialLabelDataModule):
+    """The frames that ``extra_root`` joins to NYU-v2, alone."""
+
+    def known_tasks(self) -> dict[str, Task]:
+        return {"depth": Depth()}
+
+    def source(self, split: Split) -> SampleSource:
+        del split
+        return find_depth_only(self.root)
 
 
 def folder(root: Path, **options: object) -> FolderDataModule:
@@ -84,6 +98,7 @@ def folder(root: Path, **options: object) -> FolderDataModule:
 CASES = {
     "nyuv2": Case(loader_data.nyuv2_npy, loader_plain.Nyuv2Npy, NYUv2DataModule, (288, 384), 32),
     "nyuv2_mat": Case(loader_data.nyuv2_mat, loader_plain.Nyuv2Mat, NYUv2DataModule, (288, 384), 16),
+    "nyuv2_h5": Case(loader_data.nyuv2_h5, loader_plain.Nyuv2H5, DepthOnlyFrames, (288, 384), 16),
     "cityscapes_npy": Case(
         loader_data.cityscapes_npy, loader_plain.CityscapesNpy, CityscapesDataModule, (128, 256), 64
     ),
@@ -110,15 +125,18 @@ def seconds(loader: Iterable[object]) -> float:
 def loaders_of(case: Case, root: Path, packed: Path) -> dict[str, Iterable[object]]:
     """Every loader by name, the plain one first."""
     common = {"size": case.size, "batch_size": 4, "augmentation": Augmentation()}
-    pack(case.ours(root, size=case.size), packed, progress=False)
+    data = case.ours(root, size=case.size)
+    pack(data, packed, progress=False)
+    # Nothing of a single task can be hidden.
+    scenarios = {name: s for name, s in SCENARIOS.items() if len(data.tasks) > 1 or name == "all labels"}
     return {
         "plain": DataLoader(case.plain(root, case.size), batch_size=4, shuffle=True),
         **{
-            f"ours, {name}": loader_of(case.ours(root, scenario=s, **common)) for name, s in SCENARIOS.items()
+            f"ours, {name}": loader_of(case.ours(root, scenario=s, **common)) for name, s in scenarios.items()
         },
         **{
             f"packed, {name}": loader_of(PackedDataModule(packed, scenario=s, **common))
-            for name, s in SCENARIOS.items()
+            for name, s in scenarios.items()
         },
     }
 
@@ -137,8 +155,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     random.seed(0)
-    kinds = [f"{kind}, {labels}" for kind in ("ours", "packed") for labels in SCENARIOS]
-    print(as_row(["dataset", "plain, ms", *kinds]), as_row("-" * (2 + len(kinds))), sep="\n")
+    print(as_row(["dataset", "plain, ms", *KINDS]), as_row("-" * (2 + len(KINDS))), sep="\n")
     for name in options.dataset:
         case = CASES[name]
         samples = options.samples or case.samples
@@ -164,8 +181,11 @@ def row_of(dataset: str, times: dict[str, list[float]], samples: int) -> str:
     """Milliseconds per sample of the plain reader, and the ratio of each other loader."""
     plain = times.pop("plain")
     cells = [dataset, f"{1000 * statistics.median(plain) / samples:.1f}"]
-    for own in times.values():
-        ratios = [slow / fast for slow, fast in zip(plain, own, strict=True)]
+    for kind in KINDS:
+        if kind not in times:
+            cells.append("")
+            continue
+        ratios = [slow / fast for slow, fast in zip(plain, times[kind], strict=True)]
         cells.append(f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})")
     return as_row(cells)
 

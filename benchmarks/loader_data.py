@@ -90,6 +90,22 @@ def nyuv2_mat(root: Path, number: int) -> None:
     savemat(root / "classMapping40.mat", {"mapClass": (np.arange(894) % 40 + 1).astype(np.uint8)[None]})
 
 
+def nyuv2_h5(root: Path, number: int) -> None:
+    """Frames with depth alone, one file each: 480x640."""
+    import h5py
+
+    folder = root / "train" / "scene"
+    folder.mkdir(parents=True)
+    for i in range(number):
+        with h5py.File(folder / f"{i:05d}.h5", "w") as file:
+            # Compressed: the slower case for every reader.
+            options = {"compression": "gzip", "compression_opts": 3}
+            rgb = (smooth(i, 480, 640, 3, 0.01) * 255).astype(np.uint8).transpose(2, 0, 1)
+            file.create_dataset("rgb", data=rgb, chunks=rgb.shape, **options)
+            depth = 1 + 5 * smooth(i, 480, 640, 1)[..., 0]
+            file.create_dataset("depth", data=depth, chunks=depth.shape, **options)
+
+
 def cityscapes_npy(root: Path, number: int, height: int = 128, width: int = 256) -> None:
     """The preprocessed arrays: 128x256, 7 categories, inverse depth."""
     for split, count in (("train", number), ("val", 1)):

@@ -104,6 +104,27 @@ class Nyuv2Mat(PlainReader):
         return {name: array[:, 45:472, 43:608] for name, array in arrays.items()}
 
 
+class Nyuv2H5(PlainReader):
+    """Frames with depth alone."""
+
+    def __init__(self, root: Path, size: tuple[int, int]) -> None:
+        super().__init__(root, size)
+        self.files = sorted(root.rglob("*.h5"))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> Arrays:
+        import h5py
+
+        with h5py.File(self.files[index], "r") as file:
+            arrays = {
+                "image": torch.from_numpy(file["rgb"][:]).float() / 255,
+                "depth": planes(file["depth"][:]),
+            }
+        return {name: array[:, 45:472, 43:608] for name, array in arrays.items()}
+
+
 def normals(depth: Tensor) -> Tensor:
     """Cross products of the differences of neighbouring points ``[3, H, W]``."""
     rows = (torch.arange(depth.shape[0]).float()[:, None] - 253.7) / 519.5

@@ -19,7 +19,8 @@ from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals,
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-LOGGED = {
+LOGGED: dict[str, dict[str, list[str]]] = {
+    "datasets.md": {},
     "getting_started.md": {"first": ["val/score", "train/jtr/distance"]},
     "own_data.md": {"mine": ["val/segmentation/miou", "val/depth/abs_err", "train/jtr/distance"]},
     "own_method.md": {"smooth": ["train/smoothness"]},

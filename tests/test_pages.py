@@ -24,6 +24,7 @@ RUN_BY = {
     "comparing.md": "tests/test_pages.py::test_the_page_on_comparing_runs",
     "concepts.md": "tests/test_pages.py::test_the_page_of_concepts_runs",
     "cost.md": "tests/test_pages.py::test_the_benchmarks_of_the_page_on_cost_run",
+    "datasets.md": _WALKED,
     "getting_started.md": _WALKED,
     "logging.md": "tests/test_looking_pages.py::test_the_page_about_looking_runs",
     "own_data.md": _WALKED,

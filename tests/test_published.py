@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.data.mixing import OfLabelledPart
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.evaluation import delta
@@ -25,12 +26,14 @@ EXPERIMENTS = REPOSITORY / "experiments"
 PUBLISHED = {
     "nyuv2/jtr_onelabel.yaml": SplitFile,
     "nyuv2/jtr_onelabel_efficient.yaml": SplitFile,
+    "nyuv2/jtr_onelabel_extra.yaml": SplitFile,
     "nyuv2/jtr_randomlabels.yaml": SplitFile,
     "cityscapes/jtr_onelabel.yaml": SplitFile,
     "taskonomy/jtr_onelabel.yaml": OneLabel,
     "taskonomy/jtr_randomlabels.yaml": RandomLabels,
     "taskonomy/jtr_halflabels.yaml": HalfLabels,
 }
+EXTRA = "nyuv2/jtr_onelabel_extra.yaml"
 BATCH_SIZE = {"nyuv2": 4, "cityscapes": 16, "taskonomy": 16}
 TRAINING_ROOMS = 16
 NARROW_NETWORK = ["--model.network.widths=[4,4,4,4,4]", "--model.network.depths=[1,1,1,1,1]"]
@@ -54,12 +57,17 @@ def published_rows(k: int) -> torch.Tensor:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Rooms in the layout of each dataset, small ones."""
     root = tmp_path_factory.mktemp("published")
-    layouts = {"nyuv2": "nyuv2", "cityscapes": "cityscapes_npy", "taskonomy": "taskonomy"}
+    layouts = {
+        "nyuv2": "nyuv2",
+        "nyudepthv2": "nyuv2_h5",
+        "cityscapes": "cityscapes_npy",
+        "taskonomy": "taskonomy",
+    }
     found = {}
     for dataset, name in layouts.items():
         layout = LAYOUTS[name]()
-        numbers = {"train": TRAINING_ROOMS, "val": 2, "test": 2 if "test" in layout.splits else 0}
-        spec = RoomsSpec(**numbers, height=64, width=64)
+        numbers = {split: 2 if split in layout.splits else 0 for split in ("val", "test")}
+        spec = RoomsSpec(TRAINING_ROOMS, **numbers, height=64, width=64)
         found[dataset] = make_rooms(root / dataset, spec, layout, workers=1)
     for dataset, k in (("nyuv2", 3), ("cityscapes", 2)):
         torch.save({"labels_weights": published_rows(k)}, root / f"{dataset}.pth")
@@ -71,7 +79,9 @@ def run(config: str, folders: dict[str, Path], tmp_path: Path, *more: str) -> Co
     where = ["--data.root", str(folders[dataset])]
     if PUBLISHED[config] is SplitFile:
         where += ["--data.scenario.path", str(folders[dataset].parent / f"{dataset}.pth")]
-    else:
+    if config == EXTRA:
+        where += ["--data.extra_root", str(folders["nyudepthv2"])]
+    if config == EXTRA or PUBLISHED[config] is not SplitFile:
         where += ["--data.size=[64,64]"]
     options = [*SHORT, *NARROW, "--runs", str(tmp_path), *more]
     return command_line(["fit", "--config", str(EXPERIMENTS / config), *where, *options])
@@ -103,7 +113,11 @@ def test_it_trains_with_the_settings_of_the_authors(
     assert type(scheduler) is torch.optim.lr_scheduler.StepLR
     assert (scheduler.step_size, scheduler.gamma) == (200, 0.5)
     assert done.datamodule.batch_size == BATCH_SIZE[config.partition("/")[0]]
-    assert type(done.datamodule.scenario) is PUBLISHED[config]
+    scenario = done.datamodule.scenario
+    if config == EXTRA:
+        assert isinstance(scenario, OfLabelledPart)
+        scenario = scenario.scenario
+    assert type(scenario) is PUBLISHED[config]
     augmentation, jtr = done.datamodule.augmentation, done.model.regularizer
     assert augmentation is not None
     flip = 0.0 if config.startswith("nyuv2") else 0.5
@@ -160,6 +174,22 @@ def test_the_efficient_config_differs_in_its_preset_alone() -> None:
     assert efficient == full
 
 
+def test_the_config_with_extra_frames_differs_in_them_alone() -> None:
+    extra, alone = content(EXTRA), content("nyuv2/jtr_onelabel.yaml")
+    own = {"extra_root", "extra_ratio", "size"}
+    assert own == {name for name in extra["data"]["init_args"] if name not in alone["data"]["init_args"]}
+    for name in own:
+        del extra["data"]["init_args"][name]
+    assert extra.pop("name") == alone.pop("name") + "-extra"
+    assert extra == alone
+
+
+def test_extra_frames_bring_depth_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    available = run(EXTRA, folders, tmp_path).datamodule.datasets["train"].available
+    assert torch.equal(torch.from_numpy(available[:TRAINING_ROOMS]).float(), published_rows(3))
+    assert available[TRAINING_ROOMS:].tolist() == [[False, True, False]] * TRAINING_ROOMS
+
+
 def test_the_page_names_every_config() -> None:
     page = (REPOSITORY / "docs" / "published.md").read_text()
     missing = [config for config in PUBLISHED if f"experiments/{config}" not in page]
@@ -184,6 +214,7 @@ def test_the_commands_of_the_page_run(
     run_commands(text.replace("/data/", f"{data}/"), {"fit": small})
     assert {path.parent.name for path in tmp_path.glob("runs/*/*")} == {
         "nyuv2-jtr-onelabel",
+        "nyuv2-jtr-onelabel-extra",
         "nyuv2-jtr-randomlabels",
         "cityscapes-jtr-onelabel",
         "taskonomy-supervised",

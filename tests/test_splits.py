@@ -141,6 +141,22 @@ def test_a_published_file_that_does_not_fit_is_an_error(tmp_path: Path, content:
         read_split(path, NUMBERS, TASKS)
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (sorted(str(i) for i in range(12)), "'10' in place of '2'"),
+        ([f"{i:03d}" for i in range(12)], "'000' in place of '0'"),
+        ([f"aachen_{i}" for i in range(12)], "'aachen_0' in place of '0'"),
+    ],
+)
+def test_rows_are_never_given_to_samples_in_another_order(
+    tmp_path: Path, names: list[str], found: str
+) -> None:
+    path = published(tmp_path / "onelabel.pth", {"labels_weights": torch.ones(12, 3)})
+    with pytest.raises(DataError, match=f"its row i to i.npy.*; found {found}"):
+        read_split(path, names, TASKS)
+
+
 class Harmful:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("harm",)

@@ -4,7 +4,8 @@ Ours is a CSV that people can read and compare: a column ``id`` with the samples
 task. Further rows and columns may be there: one file serves every subset of a dataset and of its tasks.
 
 Published splits (MTPSL, JTR) are ``torch.save`` files of ``{"labels_weights": float [N, K]}``, whose rows are the
-samples in the order of the dataset and whose columns are segmentation, depth and, for NYU-v2, normals.
+samples in the order of the dataset and whose columns are segmentation, depth and, for NYU-v2, normals. They hold no
+names, so they are read only for samples that are named by their row's number: those of the preprocessed ``.npy`` files.
 """
 
 from __future__ import annotations
@@ -146,6 +147,14 @@ def _read_published(path: Path, names: Sequence[str], tasks: Sequence[str]) -> N
             f"The label split '{path}' should have a row for each of the dataset's {len(names)} samples and columns "
             f"for the tasks {list(tasks)}; found {weights.shape[0]} rows and {weights.shape[1]} columns "
             f"{list(columns)}."
+        )
+    # No id stands beside a row: only names that are the rows' numbers tell that both are in the same order.
+    moved = next((i for i, name in enumerate(names) if name != str(i)), None)
+    if moved is not None:
+        raise DataError(
+            f"The label split '{path}' belongs to the preprocessed .npy files, its row i to i.npy, so that the "
+            f"dataset's samples should be '0', '1', '2' and so on; found '{names[moved]}' in place of '{moved}'. "
+            "Read the files with the dataset's own data module, or take a CSV split or a scenario such as OneLabel."
         )
     if not ((weights == 0) | (weights == 1)).all():
         raise DataError(f"The label split '{path}' should hold 0 and 1 alone; found other values.")

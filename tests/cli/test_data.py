@@ -94,6 +94,33 @@ class TestMake:
         assert arguments == ["data", "check", str(folder), "--dataset", "rooms"]
         assert shutil.which(command) is not None
 
+    def test_a_folder_comes_with_its_config(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        make(tmp_path / "my rooms", "folder")
+        look, train = re.findall("`(.+?)`", capsys.readouterr().out)
+        assert main([*shlex.split(look)[1:], "--sheet", "", "--workers", "0"]) == 0
+        printed = capsys.readouterr().out
+        assert "Nothing is wrong." in printed
+        assert re.search(r"^ *depth +\S+ +\S+ +\S+ +[1-5]\.", printed, re.MULTILINE), "metres"
+        with pytest.raises(SystemExit, match="0"):
+            main([*shlex.split(train)[1:], "--print_config"])
+        assert "FolderDataModule" in capsys.readouterr().out
+        config = tmp_path / "my rooms/folder.yaml"
+        config.write_text(f"# mine\n{config.read_text()}")
+        make(tmp_path / "my rooms", "folder")
+        assert config.read_text().startswith("# mine\n"), "never written anew"
+
+    @pytest.mark.parametrize("layout", ["nyuv2_h5", "nyuv2_sync"])
+    def test_depth_only_frames_are_looked_at_beside_labelled_ones(
+        self, tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make(tmp_path / "more rooms", layout)
+        labelled, look = (
+            shlex.split(command)[1:] for command in re.findall("`(.+?)`", capsys.readouterr().out)
+        )
+        assert main([*labelled, *SMALL]) == 0
+        assert main([*look, "--sheet", "", "--workers", "0"]) == 0
+        assert "train: 8 samples" in capsys.readouterr().out
+
     def test_every_layout_has_a_next_step_and_help_imports_no_torch(self) -> None:
         assert set(data_make._NEXT) == set(LAYOUTS)
         code = (
@@ -137,8 +164,8 @@ class TestCheck:
         sheet = tmp_path / "deep/sheet.png"
         assert check(nyu, "--dataset", "nyuv2", "--rows", 4, sheet=sheet) == 1
         printed = capsys.readouterr().out
-        assert re.search(r"Wrong: The file '.*normal/1\.npy'", printed)
-        assert re.search(r"Wrong: Sample '2', task 'segmentation'.*55", printed)
+        assert re.search(r"Wrong: Sample '1', normals: The file '.*normal/1\.npy'", printed)
+        assert re.search(r"Wrong: Sample '2', segmentation.*55", printed)
         assert "2 problems found." in printed
         assert re.search(r"depth +3 +3 +24x32x1 \(3\) +float32", printed)
         assert re.search(r"image +4 +24x32x3 \(4\) +float32", printed)

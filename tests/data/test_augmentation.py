@@ -185,6 +185,7 @@ class Plane(SampleSource):
     def read_label(self, index: int, task: str) -> Array:
         depth = -3.0 / (self.rays() @ self.normal)
         labels = {
+            "code": coordinates(self.height, self.width),
             "depth": np.where(self.gaps, 0, depth),
             "normals": np.where(self.gaps[..., None], 0, self.normal * np.ones((self.height, self.width, 1))),
             "segmentation": np.where(self.gaps, 255, 1).astype(np.uint8),
@@ -194,6 +195,7 @@ class Plane(SampleSource):
 
 
 TASKS: dict[str, Task] = {
+    "code": DenseRegression(2, high=47),
     "depth": Depth(),
     "normals": Normals(),
     "segmentation": Segmentation(3),
@@ -214,8 +216,11 @@ def test_normals_agree_with_the_augmented_depth(index: int) -> None:
     centred = points - points.mean(0)
     fitted = torch.linalg.svd(centred).Vh[2]
     assert torch.linalg.matrix_norm(centred @ fitted[:, None]) < 1e-4
+    # The plane is 3 away, and nearer by as much as the rows that are seen are fewer.
+    zoom = source.height / len(sample.labels["code"][0].unique())
+    assert float((points @ fitted).abs().mean()) == pytest.approx(3 / zoom, rel=1e-5)
     if index % 4 == 0:
-        assert not sample.available[1]
+        assert not sample.available[list(TASKS).index("normals")]
         assert not normals.any()
         return
     assert torch.equal(TASKS["normals"].valid(normals.unsqueeze(0))[0, 0], valid)
@@ -225,21 +230,21 @@ def test_normals_agree_with_the_augmented_depth(index: int) -> None:
     assert torch.equal(sample.labels["segmentation"] == -1, ~valid)
 
 
-def test_a_zoom_divides_depth_and_a_flip_negates_x() -> None:
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [1.0, 1.2, 1.5])
+def test_a_zoom_divides_depth_once_and_a_flip_negates_x_once(scale: float, flip: float) -> None:
     source = Plane()
     dataset = PartialLabelDataset(source, TASKS, source.on_disk(tuple(TASKS)))
-    still = dataset[1]
-    dataset.augmentation = Augmentation([1.5], flip=1.0, colour_changes=0)
-    moved = dataset[1]
-    ratio = still.labels["depth"].max() / moved.labels["depth"].max()
-    assert 1.5 <= float(ratio) < 2.5
-    valid = moved.labels["normals"].any(0)
-    torch.testing.assert_close(
-        moved.labels["normals"][:, valid][:, 0],
-        still.labels["normals"].flatten(1).sum(1)
-        * torch.tensor([-1.0, 1, 1])
-        / still.labels["normals"].any(0).sum(),
-    )
+    still = dataset[1].labels
+    dataset.augmentation = Augmentation([scale], flip, colour_changes=0)
+    moved = dataset[1].labels
+    rows, columns = moved["code"].long()
+    assert len(rows.unique()) == source.height / scale  # whole, so that the zoom is the scale
+    assert bool(columns[0, 0] > columns[0, -1]) == bool(flip)
+    torch.testing.assert_close(moved["depth"], still["depth"][:, rows, columns] / scale, rtol=1e-6, atol=0)
+    sign = torch.tensor([-1.0 if flip else 1.0, 1.0, 1.0]).view(3, 1, 1)
+    for name in ("normals", "rays"):
+        assert torch.equal(moved[name], sign * still[name][:, rows, columns])
 
 
 # Colours

@@ -9,13 +9,17 @@ import torch
 from PIL import Image
 
 from jtr_lightning.data.checking import check, spaced
+from jtr_lightning.data.cityscapes import CityscapesDataModule
 from jtr_lightning.data.codings import ClassIds
 from jtr_lightning.data.contact_sheet import Part, choose, contact_sheet
 from jtr_lightning.data.doubts import doubts, expected
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
+from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Regression, Segmentation, Task
+from tests.data.nyuv2_forms import make_forms
+from tests.data.taskonomy_files import write_tree
 from tests.data.tiny import TinyDataModule, write_tiny
 
 
@@ -85,7 +89,7 @@ def test_a_label_that_is_valid_nowhere_and_sizes_that_differ_are_noted(tiny: Tin
         np.save(tiny.root / f"train/{kind}/6.npy", array)
     facts = check(tiny, ("train",), progress=False)["train"]
     assert facts.problems == []
-    assert any("'train/0', task 'segmentation': the label is valid nowhere" in note for note in facts.notes)
+    assert any("'train/0', segmentation: the label is valid nowhere" in note for note in facts.notes)
     assert any("2 different sizes" in note for note in facts.notes)
 
 
@@ -180,7 +184,8 @@ def test_normals_in_another_coding_are_wrong(tmp_path: Path) -> None:
     found = problems(one_task(tmp_path, Normals(), [vectors, (vectors + 1) / 2, np.zeros((4, 6, 3))]))
     assert len(found) == 2
     assert "(n + 1) / 2" in found[0]
-    assert "Sample '2', task 'label': a normal map should have a normal somewhere" in found[1]
+    where = f"Sample '2', label (file '{tmp_path / 'label/2.npy'}'): "
+    assert found[1].startswith(f"{where}a normal map should have a normal somewhere")
 
 
 def test_depths_out_of_their_range_are_wrong(tmp_path: Path) -> None:
@@ -189,10 +194,8 @@ def test_depths_out_of_their_range_are_wrong(tmp_path: Path) -> None:
     data = one_task(tmp_path, Depth(expected_range=(0, 10)), [full(2), far, full(2000)])
     found = problems(data)
     assert len(found) == 2
-    assert (
-        "Sample '1', task 'label': a depth should be from 0 to 10 m; found 2 of 24 values from 65.54"
-        in found[0]
-    )
+    where = f"Sample '1', label (file '{tmp_path / 'label/1.npy'}'): "
+    assert found[0].startswith(f"{where}a depth should be from 0 to 10 m; found 2 of 24 values from 65.54")
     assert "found 24 of 24 values from 2000 to 2000" in found[1]
 
 
@@ -262,6 +265,63 @@ def test_parts_that_are_missing_are_noted(tmp_path: Path) -> None:
     (tmp_path / "availability.csv").write_text("id,label\n0,1\n1,0\n2,0\n")
     (note,) = notes(one_task(tmp_path, Segmentation(2), [np.eye(4, 6)] * 3))
     assert note == "Task 'label': 2 of 3 labels may not be used, by the table of available labels."
+
+
+class TestFilesOfNoSample:
+    """Files that belong to no image are told, in whatever form the dataset is."""
+
+    def test_of_arrays(self, tmp_path: Path) -> None:
+        root = make_forms(tmp_path, "nyuv2") / "nyuv2"
+        (root / "train/label/3.npy").rename(root / "train/label/003.npy")
+        (root / "train/depth/99.npy").write_bytes(b"")
+        np.save(root / "train/image/notes.npy", np.zeros(3))
+        found = problems(NYUv2DataModule(root))
+        for folder, number, first in (("image", 6, "notes"), ("label", 5, "003"), ("depth", 6, "99")):
+            (sentence,) = (s for s in found if str(root / "train" / folder) in s)
+            assert sentence.startswith(f"1 of {number} files in")
+            assert f"the first '{first}.npy'" in sentence
+        assert len(found) == 3
+        assert check(NYUv2DataModule(root), ("val",), progress=False)["val"].problems == []
+
+    def test_of_cities(self, tmp_path: Path) -> None:
+        root = make_forms(tmp_path, "cityscapes") / "cityscapes"
+        image = next((root / "leftImg8bit/train").rglob("*.png"))
+        image.unlink()
+        found = problems(CityscapesDataModule(root))
+        sample = image.name.removesuffix("_leftImg8bit.png")
+        assert len(found) == 2
+        assert f"{sample}_gtFine_labelIds.png'" in found[0]
+        assert f"{sample}_disparity.png'" in found[1]
+        assert all("1 of 5 files in" in sentence for sentence in found)
+
+    def test_of_views(self, tmp_path: Path) -> None:
+        """A note: of some published buildings there are labels without images."""
+        write_tree(tmp_path, domains=("rgb", "normal", "reshading"), views=((0, 0), (1, 0)))
+        (tmp_path / "beach/rgb/point_1_view_0_domain_rgb.png").unlink()
+        (tmp_path / "cauthron/normal/point_01_view_0_domain_normal.png").touch()
+        report = check(TaskonomyDataModule(tmp_path, ["normal"]), progress=False)
+        (note,) = report["train"].notes
+        assert note.startswith(f"2 files of 'normal' in '{tmp_path}' belong to no sample")
+        assert "the first 'beach/normal/point_1_view_0_domain_normal.png'" in note
+        assert all(report[split].notes == [] for split in ("val", "test")), "told once"
+
+    def test_of_folders(self, tmp_path: Path) -> None:
+        data = one_task(tmp_path, Segmentation(2), [np.eye(4, 6)] * 3)
+        (tmp_path / "label/2.npy").rename(tmp_path / "label/two.npy")
+        (tmp_path / "splits.csv").write_text("id,split\n0,train\n1,val\n")
+        facts = check(data, ("train", "val"), progress=False)["train"]
+        (problem,), (note,) = facts.problems, facts.notes
+        assert f"1 of 3 files in '{tmp_path / 'label'}'" in problem
+        assert "the first 'two.npy'" in problem
+        assert note.startswith("1 of 3 images are in no split")
+
+
+def test_an_id_out_of_range_is_told_as_it_is_on_disk(tmp_path: Path) -> None:
+    coding = {"label": ClassIds(first=1, void=255)}
+    labels = [full(i, np.uint8) for i in (0, 1, 3, 4, 255)]
+    (problem,) = problems(one_task(tmp_path, Segmentation(3), labels, codings=coding))
+    assert problem.startswith(f"Sample '3', label: The file '{tmp_path / 'label/3.npy'}' should hold")
+    assert "class ids from 1 to 3, or smaller ones for 'no class'; found 4 at 24 of 24 pixels" in problem
 
 
 class TestContactSheet:

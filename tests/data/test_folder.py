@@ -150,10 +150,9 @@ def test_images_alone_can_be_predicted(tmp_path: Path) -> None:
 def test_labels_without_images_are_told(tmp_path: Path) -> None:
     write(tmp_path, ("images", "normals"))
     save(tmp_path / "normals" / "extra.png", values("normals", 0))
-    with pytest.warns(
-        UserWarning, match=r"1 of 31 files in '.*normals' have no image and are left out, the first 'extra'"
-    ):
-        folder(tmp_path, "normals").source("train")
+    message = r"1 of 31 files in '.*normals' belong to no sample and are not read, the first 'extra\.png'"
+    with pytest.warns(UserWarning, match=message):
+        folder(tmp_path, "normals").setup("fit")
     for file in list((tmp_path / "normals").glob("0*.png")):
         file.rename(file.with_name(f"normal_{file.name}"))
     with pytest.raises(

@@ -4,14 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.scenarios import SplitFile
 from tests.data.folder_files import NUMBER, folder, save, values, write
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("with space"))
+
+
+def test_images_in_no_split_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, ("images", "normals"))
+    (tmp_path / "splits.csv").write_text("id,split\n001,train\n002,val\n")
+    with caplog.at_level("INFO"):
+        dataset = folder(tmp_path, "normals").dataset("train")
+    (remark,) = dataset.source.remarks()
+    assert remark.startswith("28 of 30 images are in no split of '")
+    assert remark.endswith("splits.csv' and are not used, the first '000'.")
+    assert remark in caplog.text
 
 
 def test_splits_are_listed(tmp_path: Path) -> None:
@@ -102,3 +115,16 @@ def test_a_table_of_labels_for_other_images_is_told(root: Path, tmp_path: Path) 
         match=r"l\.csv' should be those of the images.*for example '000\.png' where an image is '000'",
     ):
         folder(root, "room", labels_file=tmp_path / "l.csv").source("train")
+
+
+def test_the_rows_of_a_published_split_are_not_given_to_files_in_the_order_of_text(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "images" / f"{i}.png", values("images", i))
+        save(tmp_path / "normals" / f"{i}.png", values("normals", i))
+    path = tmp_path / "onelabel.pth"
+    torch.save({"labels_weights": torch.ones(12, 3)}, path)
+    message = r"row i to i\.npy.*; found '10' in place of '2'"
+    with pytest.raises(DataError, match=message):
+        folder(tmp_path, "normals", val_share=0, test_share=0, scenario=SplitFile(path)).dataset("train")
+    with pytest.raises(DataError, match=message):
+        folder(tmp_path, "normals", availability_file=path).source("train")

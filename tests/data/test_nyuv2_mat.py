@@ -93,6 +93,12 @@ class TestMat:
                 assert label.unique().tolist() == [-1, value]
                 assert (label[:50, :50] == -1).all()
 
+    def test_the_class_mapping_is_needed_for_segmentation_alone(self, mat: Path, tmp_path: Path) -> None:
+        mapping = tmp_path / "none.mat"
+        NYUv2DataModule(mat, ["depth", "normals"], class_mapping=mapping).dataset("train")[0]
+        with pytest.raises(DataError, match=r"needs the file 'none\.mat' with the class of each label name"):
+            NYUv2DataModule(mat, ["segmentation"], class_mapping=mapping).dataset("train")
+
     def test_border_crop(self, mat: Path) -> None:
         sample = NYUv2DataModule(mat).dataset("train")[0]
         assert sample.image.shape[1:] == (427, 565)

@@ -114,7 +114,7 @@ def test_a_damaged_file_is_skipped_and_reported_at_the_end_of_each_epoch(
             assert next(iterator, None) is None
         (record,) = caplog.records
         head, line = record.getMessage().split("\n")
-        assert head == "Unreadable files skipped in this epoch: 1"
+        assert head == f"Unreadable files skipped in epoch {epoch} of split 'train': 1"
         assert re.match(message, line.strip())
         by_index: dict[int, list[Batch]] = {}
         for batch in batches:
@@ -146,6 +146,7 @@ def test_an_epoch_that_is_cut_short_reports_what_it_skipped(
     iterator = iter(data.val_dataloader())
     next(iterator)
     iterator.close()
+    assert "skipped in epoch 0 of split 'val' (its first 1 of 5 batches): 1" in caplog.text
     assert "val/0', depth" in caplog.text
 
 

@@ -94,6 +94,37 @@ class TestMaskFrom:
             np.testing.assert_array_equal(~task.valid(after[None])[0, 0].numpy(), hole)
             np.testing.assert_array_equal(after[0].numpy()[~hole], before[0].numpy()[~hole])
 
+    def test_the_usual_masks_are_taken_where_the_tree_has_them(self, tmp_path: Path) -> None:
+        import cv2
+
+        tasks = ["reshading", "edge_occlusion", "edge_texture"]
+        write_tree(tmp_path, domains=("rgb", *tasks), views=((0, 0), (1, 0)), buildings=("beach",))
+        options = {"tasks": tasks, "train_buildings": ["beach"]}
+        bare = TaskonomyDataModule(tmp_path, **options).dataset("train")
+        remarks = bare.source.remarks()
+        assert [r.split(":")[0] for r in remarks] == ["Task 'reshading'", "Task 'edge_occlusion'"]
+        assert all("has no 'mask_valid', so that holes are trained as values" in r for r in remarks)
+        known = np.zeros((12, 16), np.uint8)
+        known[3:] = 255
+        (tmp_path / "beach/mask_valid").mkdir()
+        assert cv2.imwrite(str(tmp_path / "beach/mask_valid/point_0_view_0_domain_mask_valid.png"), known)
+        data = TaskonomyDataModule(tmp_path, **options)
+        dataset = data.dataset("train")
+        assert dataset.available.tolist() == [[True] * 3, [False, False, True]]
+        assert ["1 of 2 labels have no file of 'mask_valid'" in r for r in dataset.source.remarks()] == [
+            True
+        ] * 2
+        valid = {name: task.valid(dataset[0].labels[name][None])[0, 0] for name, task in data.tasks.items()}
+        for name in ("reshading", "edge_occlusion"):
+            np.testing.assert_array_equal(valid[name].numpy(), known > 0)
+        assert valid["edge_texture"].all()
+        unmasked = TaskonomyDataModule(tmp_path, **options, mask_from=dict.fromkeys(tasks[:2])).dataset(
+            "train"
+        )
+        assert unmasked.available.all()
+        assert unmasked.source.remarks() == []
+        assert torch.equal(unmasked[0].labels["reshading"], bare[0].labels["reshading"])
+
     def test_a_mask_of_8_bits(self, tmp_path: Path) -> None:
         import cv2
 

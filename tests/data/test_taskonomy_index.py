@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtr_lightning.data import taskonomy_index
+from jtr_lightning.data import taskonomy_index, taskonomy_scan
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
+from jtr_lightning.data.taskonomy_layouts import ViewFolder
 from jtr_lightning.errors import DataError
 from tests.data.taskonomy_files import LAYOUTS, write_tree, write_view
 from tests.reliability.damages import within
@@ -73,6 +74,11 @@ def test_missing_files_are_missing_labels_and_views_without_image_no_samples(tmp
     assert again.has("normal").tolist() == [i != 2 for i in range(11)]
     assert [names(again)[i] for i in np.flatnonzero(again.has("keypoints3d"))] == ["beach/point_7_view_0"]
     assert not again.has("reshading").any()
+    assert again.strays == (
+        ("beach", "normal", 1, "beach/normal/point_0_view_12_domain_normal.png"),
+        ("no_images", "normal", 1, "no_images/normal/point_7_view_0_domain_normal.png"),
+    )
+    assert [found.building for found in again.without(["beach"]).strays] == ["no_images"]
     with pytest.raises(
         DataError, match=r"sample 'allen_ville/point_7_view_0'.* should have a file of 'normal'; found none"
     ):
@@ -95,6 +101,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     index = open_tree(root)
     assert names(index) == NAMES
     assert index.domains == ["rgb"]
+    assert index.strays == (("beach", "rgb", 3, "beach/rgb/1.png"),)
 
 
 def test_names_without_the_domain(tmp_path: Path) -> None:
@@ -169,13 +176,13 @@ def test_without_leaves_buildings_out(tmp_path: Path) -> None:
 
 def count_scans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     scanned: list[Path] = []
-    files = taskonomy_index._files
+    files = taskonomy_scan._files
 
-    def spy(folder: Path, without_void: bool):
-        scanned.append(folder)
-        return files(folder, without_void)
+    def spy(root: Path, folder: ViewFolder, without_void: bool):
+        scanned.append(root / folder.path)
+        return files(root, folder, without_void)
 
-    monkeypatch.setattr(taskonomy_index, "_files", spy)
+    monkeypatch.setattr(taskonomy_scan, "_files", spy)
     return scanned
 
 
@@ -183,6 +190,7 @@ def test_a_remembered_index_is_used_until_the_tree_changes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_tree(tmp_path / "tree", domains=("rgb", "normal"))
+    stray = write_view(root / "beach" / "normal", "beach", 99, 0, "normal")
     age(root)
     scanned = count_scans(monkeypatch)
     first = open_tree(root)
@@ -191,6 +199,7 @@ def test_a_remembered_index_is_used_until_the_tree_changes(
     assert len(scanned) == 6
     assert names(second) == names(first) == NAMES
     np.testing.assert_array_equal(second.present, first.present)
+    assert second.strays == first.strays == (("beach", "normal", 1, str(stray.relative_to(root))),)
     assert second.path(3, "normal") == first.path(3, "normal")
     write_view(root / "beach" / "rgb", "beach", 8, 8, "rgb")
     assert "beach/point_8_view_8" in names(open_tree(root))
@@ -214,6 +223,18 @@ def test_a_tree_that_changes_right_now_is_not_remembered(
     open_tree(root)
     assert len(scanned) == 6
     assert not (root / ".jtr_index.npz").exists()
+
+
+def test_placeholders_count_for_the_size_of_a_tree(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "tree", domains=("rgb", "segment_semantic"))
+    for path in root.glob("*/segment_semantic/*.png"):
+        path.write_bytes(b"")
+    age(root)
+    monkeypatch.setattr(taskonomy_index, "REMEMBER_FROM", 24)
+    open_tree(root)
+    assert (root / ".jtr_index.npz").exists()
 
 
 def test_a_small_tree_leaves_nothing_behind(tmp_path: Path) -> None:

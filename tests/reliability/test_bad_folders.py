@@ -120,5 +120,5 @@ def test_skipped_files_are_counted_over_the_workers(damaged: Any, caplog: pytest
     _, data, path = damaged("nyuv2 npy", "depth", ANY_FILE["empty"])
     data.num_workers = 2
     list(data.train_dataloader())
-    assert "Unreadable files skipped in this epoch: 1" in caplog.text
+    assert "Unreadable files skipped in epoch 0 of split 'train': 1" in caplog.text
     assert str(path) in caplog.text

@@ -6,18 +6,25 @@ import shlex
 from pathlib import Path
 
 from jtr_lightning.cli.parser import Parser
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 
 _CHECK = "Look at it with `{jtr} data check {folder} --dataset {dataset}`"
+_EXTRA = (
+    "Make labelled frames for it with `{jtr} data make rooms --layout nyuv2 --out {labelled}` and look at both with "
+    "`{jtr} data check {labelled} --dataset {dataset} --data.extra_root {folder} --data.size {size}`"
+)
+_CONFIG = (
+    "Look at it with `{jtr} data check --config {config}`, train on it with `{jtr} fit --config {config}`"
+)
 _NEXT = {
     "taskonomy": (_CHECK, "rooms"),
     "nyuv2": (_CHECK, "nyuv2"),
     "nyuv2_mat": (_CHECK, "nyuv2"),
-    "nyuv2_h5": ("Give it to NYUv2DataModule as `extra_root`", ""),
-    "nyuv2_sync": ("Give it to NYUv2DataModule as `extra_root`", ""),
+    "nyuv2_h5": (_EXTRA, "nyuv2"),
+    "nyuv2_sync": (_EXTRA, "nyuv2"),
     "cityscapes": (_CHECK, "cityscapes"),
     "cityscapes_npy": (_CHECK, "cityscapes"),
-    "folder": ("Read it with FolderDataModule; depth has `scales: {{depth: 0.001}}`", ""),
+    "folder": (_CONFIG, ""),
 }
 """What to do next with a dataset of each layout, and as which dataset it is read."""
 
@@ -76,6 +83,40 @@ def run(arguments: list[str]) -> None:
     folder = make_rooms(given.out, spec, layout, given.workers)
     counts = ", ".join(f"{number} {split}" for split, number in placed.items() if number)
     next_step, dataset = _NEXT[layout.name]
-    told = next_step.format(jtr=program(), folder=shlex.quote(str(folder)), dataset=dataset)
+    places = {
+        "folder": folder,
+        "labelled": folder.with_name(f"{folder.name}_labelled"),
+        "config": _folder_config(folder) if next_step is _CONFIG else "",
+        "size": f"[{height},{width}]",
+    }
+    words = {name: shlex.quote(str(place)) for name, place in places.items()}
+    told = next_step.format(jtr=program(), dataset=dataset, **words)
     for line in (f"Rooms are in {folder} ({counts}).", told):
         console().print(line, soft_wrap=True, markup=False)
+
+
+def _folder_config(folder: Path) -> Path:
+    """A config for the rooms in a user's own form, which no file of theirs says how to read; written once."""
+    import yaml
+
+    from jtr_lightning.data.rooms.scene import CLASS_NAMES
+    from jtr_lightning.disk import write_text
+
+    config = folder / "folder.yaml"
+    tasks = {
+        "segmentation": {"class_path": "Segmentation", "init_args": {"classes": list(CLASS_NAMES)}},
+        "depth": {"class_path": "Depth"},
+        "normals": {"class_path": "Normals"},
+    }
+    # The depth is in millimetres.
+    parameters = {"root": str(folder), "scales": {"depth": 0.001}, "tasks": tasks}
+    try:
+        if not config.exists():
+            data = {"class_path": "FolderDataModule", "init_args": parameters}
+            write_text(config, yaml.safe_dump({"data": data}, sort_keys=False))
+    except OSError as error:
+        raise DataError(
+            f"The config of the rooms should be written to '{config}', but that failed: {error}. Choose a folder that "
+            "is writable."
+        ) from error
+    return config

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.data.augmentation import Augmentation
@@ -139,7 +140,12 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             raise DataError(
                 f"The split '{split}' should have at least one sample; found none in '{self.root}'."
             )
+        for problem in source.problems():
+            rank_zero_warn(problem)
         training = split == "train"
+        if training:
+            for remark in source.remarks():
+                rank_zero_info(remark)
         table = self._table(source)
         return PartialLabelDataset(
             source=source,
@@ -149,6 +155,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             augmentation=self.augmentation if training else None,
             seed=self.seed,
             on_error=self.on_error,
+            split=split,
         )
 
     def _table(self, source: SampleSource) -> SampleTable:

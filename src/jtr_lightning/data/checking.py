@@ -95,8 +95,9 @@ def check(
         Facts by split.
     """
     report: dict[Split, SplitFacts] = {}
+    told: set[str] = set()
     for split in splits:
-        facts = _open(data, split)
+        facts = _open(data, split, told)
         report[split] = facts
         if facts.source is None:
             continue
@@ -116,7 +117,8 @@ def spaced(number: int, limit: int | None) -> list[int]:
     return [i * number // limit for i in range(limit)]
 
 
-def _open(data: PartialLabelDataModule, split: Split) -> SplitFacts:
+def _open(data: PartialLabelDataModule, split: Split, told: set[str]) -> SplitFacts:
+    """Opens a split; what was told of an earlier one is told once, since some is of all of them."""
     try:
         source = data.source(split)
         if not len(source):
@@ -129,7 +131,10 @@ def _open(data: PartialLabelDataModule, split: Split) -> SplitFacts:
         # A dataset without a test split can be trained on; without the others it cannot.
         (facts.notes if split == "test" else facts.problems).append(str(error))
         return facts
-    facts = SplitFacts(source, on_disk, notes=list(source.remarks()))
+    facts = SplitFacts(source, on_disk)
+    for found, sentences in ((facts.problems, source.problems()), (facts.notes, source.remarks())):
+        found.extend(sentence for sentence in sentences if sentence not in told)
+        told.update(sentences)
     for task, number in zip(data.tasks, on_disk.sum(0), strict=True):
         if not number:
             message = f"No sample of the split '{split}' has a label of task '{task}'."
@@ -211,33 +216,27 @@ def inspect(
         facts.image = source.read_image(index).shape
         facts.dtype = source.stored_dtype(index)
     except DataError as error:
-        facts.problems.append(str(error))
+        facts.problems.append(source.where(index, None, str(error)))
     for (name, task), exists in zip(tasks.items(), on_disk, strict=True):
         if not exists:
             continue
-        where = f"Sample '{source.name(index)}', task '{name}': "
         try:
             label = source.read_label(index, name)
-        except DataError as error:
-            facts.problems.append(str(error))
-            continue
-        if task.dense and facts.image is not None and label.shape[:2] != facts.image[:2]:
-            facts.problems.append(
-                f"{where}a label should have its image's size of {facts.image[0]}x{facts.image[1]} pixels; found "
-                f"{'x'.join(map(str, label.shape[:2]))}."
-            )
-            continue
-        try:
+            if task.dense and facts.image is not None and label.shape[:2] != facts.image[:2]:
+                raise DataError(
+                    f"a label should have its image's size of {facts.image[0]}x{facts.image[1]} pixels; found "
+                    f"{'x'.join(map(str, label.shape[:2]))}."
+                )
             target = task.to_target(label)
         except DataError as error:
-            facts.problems.append(f"{where}{error}")
+            facts.problems.append(source.where(index, name, str(error)))
             continue
         valid = task.valid(target.unsqueeze(0))[0]
         facts.labels[name] = _label_facts(task, label, target, valid, source.stored_dtype(index, name))
         found = doubts(task, target, valid)
-        facts.problems.extend(where + doubt for doubt in found)
+        facts.problems.extend(source.where(index, name, doubt) for doubt in found)
         if not found and not valid.any():
-            facts.notes.append(f"{where}the label is valid nowhere.")
+            facts.notes.append(source.where(index, name, "the label is valid nowhere."))
     return facts
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jtr_lightning.data.files import read_image, read_png
 from jtr_lightning.data.names import Names
 from jtr_lightning.data.npy_folder import count_remark
-from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.data.source import Array, SampleSource, without_sample
 from jtr_lightning.disk import read_object
 from jtr_lightning.errors import DataError
 
@@ -120,15 +120,33 @@ class OfficialSource(SampleSource):
         return np.stack([columns.get(task, none) for task in tasks], axis=1)
 
     def _exist(self, kind: str) -> NDArray[np.bool_]:
-        """Which samples have a file of a kind, from one listing per city."""
+        """Which samples have a file of a kind."""
+        found = self._found(kind)
+        return np.array([file in found for file in self._expected(kind)], dtype=bool)
+
+    def _expected(self, kind: str) -> list[str]:
+        """The file of a kind that each sample may have, below the split's folder."""
+        ending = _TYPES[kind][1]
+        return [f"{sample.rsplit('_', 2)[0]}/{sample}{ending}" for sample in self.samples]
+
+    def _found(self, kind: str) -> set[str]:
+        """The files of a kind below the split's folder, from one listing per city."""
         folder, ending = _TYPES[kind]
         top = self.root / folder / self.split
-        cities = {self._city(i) for i in range(len(self))}
-        files = {path.name for city in cities if (top / city).is_dir() for path in (top / city).iterdir()}
-        return np.array([f"{sample}{ending}" in files for sample in self.samples], dtype=bool)
+        cities = [city for city in top.iterdir() if city.is_dir()] if top.is_dir() else []
+        files = (path for city in cities for path in city.iterdir() if path.name.endswith(ending))
+        return {f"{path.parent.name}/{path.name}" for path in files}
 
     def remarks(self) -> Sequence[str]:
         return count_remark(self.root / "leftImg8bit" / self.split, len(self), PUBLISHED.get(self.split))
+
+    def problems(self) -> Sequence[str]:
+        sentences: list[str] = []
+        for kind in ("labels", "disparity"):
+            found = self._found(kind)
+            strays = sorted(found.difference(self._expected(kind)))
+            sentences += without_sample(self.root / _TYPES[kind][0] / self.split, strays, len(found))
+        return sentences
 
     def file_of(self, index: int, task: str | None = None) -> Path:
         if task is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ class Coding(ABC):
             DataError: The values cannot be such a label.
         """
 
+    def of_task(self, task: Task) -> Coding:
+        """This coding for the files of a task; by default it is the same for all.
+
+        Args:
+            task: The task.
+        """
+        del task
+        return self
+
 
 class AsStored(Coding):
     """The file's values are the label."""
@@ -59,6 +69,9 @@ class ClassIds(Coding):
         channel: The channel that holds the ids where a file has three; by default they must all be equal.
         ids: The id on disk of each class in order, where they are not ``first, first + 1, ...``: ``[0, 255]`` for a
             mask of black and white. Beside them only ``void`` and -1 may occur.
+
+    Attributes:
+        classes: How many classes there are, where ``first`` is given and the task is known.
 
     Raises:
         ConfigError: ``ids`` names one twice, or comes together with ``first``.
@@ -80,6 +93,13 @@ class ClassIds(Coding):
         self.void = void
         self.channel = channel
         self.ids = None if ids is None else list(ids)
+        self.classes: int | None = None
+
+    def of_task(self, task: Task) -> Coding:
+        """Knows how many classes there are, so that an id above them is told as it is on disk and not shifted."""
+        known = copy(self)
+        known.classes = task.channels if self.first else None
+        return known
 
     def decode(self, raw: Array, path: Path) -> Array:
         if path.suffix.lower() in (".jpg", ".jpeg"):
@@ -97,12 +117,26 @@ class ClassIds(Coding):
                 f"The file '{path}' should hold class ids; found values from {ids.min()} to {ids.max()}."
             )
         whole = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32)
+        if self.classes is not None:
+            self._check_end(whole, self.first + self.classes - 1, path)
         classes: Array = whole - self.first if self.ids is None else self._listed(whole, path)
         if self.first:
             np.maximum(classes, IGNORE, out=classes)
         if self.void is not None:
             classes[ids == self.void] = IGNORE
         return classes
+
+    def _check_end(self, whole: Array, last: int, path: Path) -> None:
+        """Refuses ids above those of the classes."""
+        strange = whole[whole > last]
+        if self.void is not None:
+            strange = strange[strange != self.void]
+        if len(strange):
+            raise DataError(
+                f"The file '{path}' should hold class ids from {self.first} to {last}, or smaller ones for 'no class'; "
+                f"found {int(strange.max())} at {len(strange)} of {whole.size} pixels. Mend the file, or give the task "
+                "a coding with that id as `void` (parameter `codings`)."
+            )
 
     def _listed(self, whole: Array, path: Path) -> Array:
         """The place of each id in ``ids``."""

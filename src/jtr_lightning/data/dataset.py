@@ -60,6 +60,7 @@ class PartialLabelDataset(Dataset[Sample]):
         on_error: What to do about an unreadable file: ``raise``, or ``skip``. A skipped label counts as not
             available. In place of a skipped image comes the next readable one without any label, so that no sample
             counts twice. Each is noted in ``Sample.skipped``.
+        split: Name of the split, for messages.
 
     Raises:
         ConfigError: ``available`` does not fit the source and the tasks.
@@ -74,6 +75,7 @@ class PartialLabelDataset(Dataset[Sample]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         on_error: OnError = "raise",
+        split: str = "",
     ) -> None:
         if available.dtype != np.bool_ or available.shape != (len(source), len(tasks)):
             raise ConfigError(
@@ -93,6 +95,7 @@ class PartialLabelDataset(Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.on_error = on_error
+        self.split = split
 
     def __len__(self) -> int:
         return len(self.source)
@@ -227,9 +230,7 @@ class PartialLabelDataset(Dataset[Sample]):
         try:
             return function(*args)
         except (DataError, OSError) as error:
-            file = self.source.file_of(index, None if part == "image" else part)
-            where = "" if file is None or str(file) in str(error) else f" (file '{file}')"
-            message = f"Sample '{self.source.name(index)}', {part}{where}: {error}"
+            message = self.source.where(index, None if part == "image" else part, str(error))
             if self.on_error == "raise":
                 raise DataError(message) from error
             skipped.append(message)

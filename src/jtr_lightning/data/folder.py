@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.codings import Coding, Scaled, coding_for
 from jtr_lightning.data.files import SUFFIXES
 from jtr_lightning.data.folder_source import IMAGE_KEY, Files, FolderSource, files_by_id
+from jtr_lightning.data.source import without_sample
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
 from jtr_lightning.disk import is_there
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
@@ -164,7 +164,7 @@ class FolderDataModule(PartialLabelDataModule):
             usual = given.get(name, coding_for(task))
             if name not in given and (name in steps or isinstance(usual, Scaled)):
                 usual = _scaled_for(task, steps.get(name), nan_is_invalid)
-            chosen[name] = usual
+            chosen[name] = usual.of_task(task)
         return chosen
 
     def everything(self) -> FolderSource:
@@ -185,18 +185,20 @@ class FolderDataModule(PartialLabelDataModule):
             raise DataError(
                 f"The folder '{folder}' should hold images ({', '.join(s[1:] for s in SUFFIXES)}); found none."
             )
-        dense = [name for name, task in self.tasks.items() if task.dense]
+        labels = {name: self._label_files(name, ids) for name, task in self.tasks.items() if task.dense}
         return FolderSource(
             ids,
             Files.of(folder, found, ids),
-            {name: self._label_files(name, ids) for name in dense},
-            {name: self.codings[name] for name in dense},
+            {name: files for name, (files, _) in labels.items()},
+            {name: self.codings[name] for name in labels},
             self._image_labels(ids),
             self._allowed(ids),
             self.keys,
+            wrong=[sentence for _, wrong in labels.values() for sentence in wrong],
         )
 
-    def _label_files(self, task: str, ids: Sequence[str]) -> Files:
+    def _label_files(self, task: str, ids: Sequence[str]) -> tuple[Files, list[str]]:
+        """The label files of the images, and a sentence where there are others."""
         folder = self.root / self.folders[task]
         found = files_by_id(folder, f"labels of task '{task}'") if folder.is_dir() else {}
         strange = sorted(set(found) - set(ids))
@@ -205,12 +207,9 @@ class FolderDataModule(PartialLabelDataModule):
                 f"The label files in '{folder}' should be named like their images; found none that is, for example "
                 f"'{strange[0]}' where an image is '{ids[0]}'. Rename them."
             )
-        if strange:
-            rank_zero_warn(
-                f"{len(strange)} of {len(found)} files in '{folder}' have no image and are left out, the first "
-                f"'{strange[0]}'."
-            )
-        return Files.of(folder, found, ids)
+        return Files.of(folder, found, ids), without_sample(
+            folder, [f"{name}{found[name]}" for name in strange], len(found)
+        )
 
     def _csv(self, given: str | Path | None, name: str) -> Path | None:
         """A CSV file that was named, or that is there under its usual name."""
@@ -262,7 +261,7 @@ class FolderDataModule(PartialLabelDataModule):
                 f"{'their share' if path is None else repr(str(path))}. List the splits in "
                 f"'{path or self.root / 'splits.csv'}' (id, split){', or raise its share' if path is None else ''}."
             )
-        return everything.take(samples)
+        return everything.take(samples, _unlisted(path, splits, everything.ids))
 
     def _require_labels(self) -> None:
         """Says where the labels of each task should be if there is no place for them at all."""
@@ -297,6 +296,18 @@ class FolderDataModule(PartialLabelDataModule):
         splits[order[:val_and_test]] = "test"
         splits[order[:val]] = "val"
         return splits
+
+
+def _unlisted(path: Path | None, splits: NDArray[np.str_], ids: Sequence[str]) -> list[str]:
+    """A sentence where a list of splits leaves images out."""
+    left_out = np.flatnonzero(splits == "")
+    if not len(left_out):
+        return []
+    sentence = (
+        f"{len(left_out)} of {len(ids)} images are in no split of '{path}' and are not used, the first "
+        f"'{ids[int(left_out[0])]}'."
+    )
+    return [sentence]
 
 
 def _listed(path: Path, ids: Sequence[str]) -> NDArray[np.str_]:

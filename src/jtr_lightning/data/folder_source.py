@@ -75,6 +75,8 @@ class FolderSource(SampleSource):
         values: For each image-level task its labels, float64 ``[N, C]``, NaN where there is none.
         allowed: bool ``[N]`` for each task: which of the existing labels may be used.
         keys: For a task, or ``IMAGE_KEY``, which array to take of ``.npz`` files with several.
+        notes: What one should know of the files.
+        wrong: What is wrong with the files as a whole.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class FolderSource(SampleSource):
         values: Mapping[str, NDArray[np.float64]],
         allowed: Mapping[str, NDArray[np.bool_]],
         keys: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
+        wrong: Sequence[str] = (),
     ) -> None:
         self.ids = ids if isinstance(ids, Names) else Names(ids)
         self.images = images
@@ -94,6 +98,8 @@ class FolderSource(SampleSource):
         self.values = dict(values)
         self.allowed = dict(allowed)
         self.keys = dict(keys or {})
+        self.notes = tuple(notes)
+        self.wrong = tuple(wrong)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,11 +128,17 @@ class FolderSource(SampleSource):
     def remarks(self) -> Sequence[str]:
         unused = {task: int((self._exists(task) & ~allowed).sum()) for task, allowed in self.allowed.items()}
         return [
-            f"Task '{task}': {number} of {int(self._exists(task).sum())} labels may not be used, by the table of "
-            "available labels."
-            for task, number in unused.items()
-            if number
+            *self.notes,
+            *(
+                f"Task '{task}': {number} of {int(self._exists(task).sum())} labels may not be used, by the table of "
+                "available labels."
+                for task, number in unused.items()
+                if number
+            ),
         ]
+
+    def problems(self) -> Sequence[str]:
+        return self.wrong
 
     def read_image(self, index: int) -> Array:
         return read_image(self.images.path(index, self.ids[index]), self.keys.get(IMAGE_KEY))
@@ -137,8 +149,8 @@ class FolderSource(SampleSource):
         path = self.labels[task].path(index, self.ids[index])
         return self.codings[task].decode(read_array(path, self.keys.get(task)), path)
 
-    def take(self, samples: NDArray[np.int64]) -> FolderSource:
-        """Some of the samples."""
+    def take(self, samples: NDArray[np.int64], notes: Sequence[str] = ()) -> FolderSource:
+        """Some of the samples, with further notes."""
         return FolderSource(
             self.ids.take(samples),
             self.images.take(samples),
@@ -147,6 +159,8 @@ class FolderSource(SampleSource):
             {task: values[samples] for task, values in self.values.items()},
             {task: allowed[samples] for task, allowed in self.allowed.items()},
             self.keys,
+            notes=(*self.notes, *notes),
+            wrong=self.wrong,
         )
 
 

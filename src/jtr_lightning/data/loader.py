@@ -48,8 +48,12 @@ class SampleLoader(DataLoader[Sample]):
             raise _sentence_of(error) from error
         finally:
             if skipped:
+                # Before a training a few validation batches are tried, which is no validation yet.
+                part = "" if self._had >= len(self) else f" (its first {self._had} of {len(self)} batches)"
+                split = getattr(self.dataset, "split", "")
+                where = f"epoch {self._epoch}{f' of split {split!r}' if split else ''}{part}"
                 lines = "".join(f"\n  {message}" for message in skipped)
-                _log.warning("Unreadable files skipped in this epoch: %d%s", len(skipped), lines)
+                _log.warning("Unreadable files skipped in %s: %d%s", where, len(skipped), lines)
 
     def _begin_pass(self) -> None:
         state, self._go_on, self._had = self._go_on, None, 0

@@ -50,6 +50,9 @@ class JoinedSource(SampleSource):
     def remarks(self) -> Sequence[str]:
         return [*self.main.remarks(), *self.extra.remarks()]
 
+    def problems(self) -> Sequence[str]:
+        return [*self.main.problems(), *self.extra.problems()]
+
     def file_of(self, index: int, task: str | None = None) -> Path | None:
         source, own = self._find(index)
         return source.file_of(own, task)

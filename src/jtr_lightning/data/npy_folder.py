@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data.codings import Coding
 from jtr_lightning.data.files import check_array, read_npy
-from jtr_lightning.data.source import Array, SampleSource
+from jtr_lightning.data.source import Array, SampleSource, without_sample
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import Scenario, SplitFile
 
@@ -40,7 +40,7 @@ class NpyFolderSource(SampleSource):
         self.folder = Path(folder)
         self.published = published
         self.columns = dict(columns)
-        images = _numbers(self.folder / "image")
+        images = set(_numbered(_arrays(self.folder / "image")))
         self._length = len(images)
         if self._length == 0:
             raise DataError(
@@ -64,12 +64,20 @@ class NpyFolderSource(SampleSource):
         table = np.zeros((len(self), len(tasks)), dtype=bool)
         for k, task in enumerate(tasks):
             if task in self.columns:
-                present = _numbers(self.folder / self.columns[task][0])
+                present = _numbered(_arrays(self.folder / self.columns[task][0]))
                 table[[i for i in present if i < len(self)], k] = True
         return table
 
     def remarks(self) -> Sequence[str]:
         return count_remark(self.folder / "image", len(self), self.published)
+
+    def problems(self) -> Sequence[str]:
+        found: list[str] = []
+        for name in ("image", *(folder for folder, _ in self.columns.values())):
+            names = _arrays(self.folder / name)
+            own = {f"{i}.npy" for i in _numbered(names) if i < len(self)}
+            found += without_sample(self.folder / name, [n for n in names if n not in own], len(names))
+        return found
 
     def file_of(self, index: int, task: str | None = None) -> Path:
         return self.folder / ("image" if task is None else self.columns[task][0]) / f"{index}.npy"
@@ -95,12 +103,15 @@ class NpyFolderSource(SampleSource):
         return self.columns[task][1].decode(read_npy(path), path)
 
 
-def _numbers(folder: Path) -> set[int]:
-    """The numbers of the ``<i>.npy`` files in a folder; none for a folder that does not exist."""
-    if not folder.is_dir():
-        return set()
-    stems = (path.stem for path in folder.iterdir() if path.suffix == ".npy")
-    return {int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem}
+def _arrays(folder: Path) -> list[str]:
+    """The names of the ``.npy`` files in a folder; none for a folder that does not exist."""
+    return [path.name for path in folder.iterdir() if path.suffix == ".npy"] if folder.is_dir() else []
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    """The numbers of those files that are named ``<i>.npy``, without zeros in front."""
+    stems = (name.removesuffix(".npy") for name in names)
+    return [int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem]
 
 
 def count_remark(folder: Path, found: int, published: int | None) -> list[str]:

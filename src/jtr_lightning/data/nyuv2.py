@@ -36,9 +36,9 @@ class NYUv2DataModule(PartialLabelDataModule):
     * ``npy``: the preprocessed arrays of MTAN, which MTPSL and JTR use:
       ``root/{train,val}/{image,label,depth,normal}/<i>.npy``, 795 and 654 frames of 288x384 pixels, 13 classes.
       Published ``.pth`` label splits belong to this form.
-    * ``mat``: the authors' ``nyu_depth_v2_labeled.mat`` in ``root``, beside ``splits.mat`` and ``classMapping40.mat``
-      (needs h5py). 480x640 pixels, 427x565 without the border. Normals are computed from the depth, since the file
-      has none.
+    * ``mat``: the authors' ``nyu_depth_v2_labeled.mat`` in ``root``, beside ``splits.mat`` and, for segmentation,
+      ``classMapping40.mat`` (needs h5py). 480x640 pixels, 427x565 without the border. Normals are computed from the
+      depth, since the file has none.
 
     The official split has no third part: validation and test are both the 654 test frames, as in every published
     table, so a checkpoint chosen by validation is chosen on the test frames, too.
@@ -165,7 +165,8 @@ class NYUv2DataModule(PartialLabelDataModule):
             scenario = self.scenario
             inner = scenario.scenario if isinstance(scenario, OfLabelledPart) else scenario
             refuse_published_rows(inner, f"official file '{MAT_NAME}'")
-        return MatSource(self.mat_files, training, self.classes, self.crop_border, self.depth_source)
+        classes = self.classes if "segmentation" in self.tasks else None
+        return MatSource(self.mat_files, training, classes, self.crop_border, self.depth_source)
 
     def _form(self) -> str:
         if self.layout != "auto":

@@ -84,7 +84,7 @@ class MatSource(SampleSource):
     Args:
         files: Where the files are.
         training: The training frames, or the test frames.
-        classes: 13 or 40.
+        classes: 13 or 40; None without segmentation, for which alone the class mapping must be there.
         crop_border: Cut the blank border away.
         depth: ``filled``: holes filled by the authors (``depths``); ``raw``: as measured, holes invalid
             (``rawDepths``).
@@ -98,7 +98,7 @@ class MatSource(SampleSource):
         self,
         files: MatFiles,
         training: bool,
-        classes: Literal[13, 40] = 13,
+        classes: Literal[13, 40] | None = 13,
         crop_border: bool = True,
         depth: Literal["filled", "raw"] = "filled",
     ) -> None:
@@ -112,7 +112,9 @@ class MatSource(SampleSource):
         frames = self.file.dataset("images").shape[0]
         self.file.close()
         self.frames = read_split(files.splits, training, frames)
-        self.class_of_label = read_class_table(files.class_mapping, classes)
+        self.tasks = ("depth", "normals") if classes is None else ("segmentation", "depth", "normals")
+        none = np.zeros(0, np.int16)
+        self.class_of_label = none if classes is None else read_class_table(files.class_mapping, classes)
 
     def _frame_size(self) -> tuple[int, int]:
         shapes = {key: tuple(self.file.dataset(key).shape) for key in ("images", "labels", self.depth_key)}
@@ -132,7 +134,7 @@ class MatSource(SampleSource):
         return f"{self.frames[index]:04d}"
 
     def on_disk(self, tasks: Sequence[str]) -> NDArray[np.bool_]:
-        known = [task in ("segmentation", "depth", "normals") for task in tasks]
+        known = [task in self.tasks for task in tasks]
         return np.tile(np.array(known, dtype=bool), (len(self), 1))
 
     def file_of(self, index: int, task: str | None = None) -> Path:

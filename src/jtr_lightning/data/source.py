@@ -88,6 +88,22 @@ class SampleSource(ABC):
         """What one should know of the split as a whole, a sentence each, such as that a part of it is missing."""
         return ()
 
+    def where(self, index: int, task: str | None, sentence: str) -> str:
+        """A sentence about a sample's image or label that says whose it is, and names the file.
+
+        Args:
+            index: Number of the sample.
+            task: Name of the task; None for the image.
+            sentence: What is to be said.
+        """
+        file = self.file_of(index, task)
+        place = "" if file is None or str(file) in sentence else f" (file '{file}')"
+        return f"Sample '{self.name(index)}', {task or 'image'}{place}: {sentence}"
+
+    def problems(self) -> Sequence[str]:
+        """What is wrong with the split's files as a whole, a sentence each, such as files that belong to no sample."""
+        return ()
+
     def domains(self) -> NDArray[np.int64]:
         """Which of several datasets or domains each sample comes from, ``[N]``; all 0 by default."""
         return np.zeros(len(self), dtype=np.int64)
@@ -95,6 +111,23 @@ class SampleSource(ABC):
     def names(self) -> Sequence[str]:
         """All samples' names in order, made when they are asked for."""
         return _Names(self)
+
+
+def without_sample(folder: Path, strays: Sequence[str], number: int) -> list[str]:
+    """A sentence where files of a folder belong to no sample, mostly since they are named in another way.
+
+    Args:
+        folder: The folder.
+        strays: Those files, below the folder.
+        number: How many files it has in all.
+    """
+    if not strays:
+        return []
+    sentence = (
+        f"{len(strays)} of {number} files in '{folder}' belong to no sample and are not read, the first "
+        f"'{min(strays)}'. Mend their names, add their images, or remove them."
+    )
+    return [sentence]
 
 
 class _Names(Sequence[str]):

@@ -100,6 +100,7 @@ class Domain:
         task: Makes the task that predicts it; None where the user must say what it is.
         mask: Folder of files that say which pixels are valid, beside what the coding knows; see ``known_pixels``.
         hole: What stands in the label where the mask says that a pixel is not.
+        marks_holes: Whether the files themselves say which pixels have no value, or every pixel has one.
     """
 
     folder: str
@@ -107,7 +108,11 @@ class Domain:
     task: Callable[[], Task] | None = None
     mask: str | None = None
     hole: float = float("nan")
+    marks_holes: bool = True
 
+
+MASKS = "mask_valid"
+"""The folder of masks that are no task: 255 where ``depth_zbuffer`` has a value."""
 
 _FARTHEST = 65036
 """16-bit depths from here on are taken for 'none' by the code that makes ``edge_occlusion``, which has 0 there."""
@@ -131,9 +136,9 @@ def known_pixels(raw: Array, path: Path) -> Array:
     return np.asarray(raw > 0 if raw.dtype == np.uint8 else raw < _FARTHEST)
 
 
-def _share(folder: str, clip: float = 1.0) -> Domain:
+def _share(folder: str, clip: float = 1.0, marks_holes: bool = True) -> Domain:
     """A 16-bit heat map: ``raw / 65535`` brought from [0, clip] to [0, 1]."""
-    return Domain(folder, Levels(maximum=65535 * clip), DenseRegression)
+    return Domain(folder, Levels(maximum=65535 * clip), DenseRegression, marks_holes=marks_holes)
 
 
 def _depth() -> Task:
@@ -170,9 +175,10 @@ def known_domains(depth_scale: float = DEPTH_SCALE) -> dict[str, Domain]:
             lambda: DenseRegression(channels=2, low=-1.0, high=1.0, unit="1/(3 cm)"),
         ),
         # 8 bits in three equal channels; nothing marks a hole (it is about 13 in measured files, as dark corners are).
-        Domain("reshading", Levels(), DenseRegression),
+        Domain("reshading", Levels(), DenseRegression, marks_holes=False),
         _share("edge_texture", clip=0.08),
-        _share("edge_occlusion", clip=0.00625),
+        # Where the depth has no value this is 0, which elsewhere means that there is no edge.
+        _share("edge_occlusion", clip=0.00625, marks_holes=False),
         _share("keypoints2d", clip=0.005),
         _share("keypoints3d"),
         # Ids 1..17; 0 is 'uncertain' and becomes 'no class'.

@@ -18,17 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jtr_lightning.data.files import read_pixels
 from jtr_lightning.data.taskonomy_layouts import VIEW_FILE, Layout, ViewFolder, look
+from jtr_lightning.data.taskonomy_scan import VIEW_KEYS, BuildingFiles, Strays, scan_building
 from jtr_lightning.disk import open_regular
 from jtr_lightning.errors import DataError
 
 REMEMBER_FROM = 100_000
 """Trees with fewer files are looked through anew each time, which takes well under a second."""
 
-_VERSION = 2
+_VERSION = 3
 _THREADS = 16  # most of the time is waiting for the file system
-_VIEW_KEYS = 2**31  # keys of a point's views: a view's key is point * _VIEW_KEYS + view, in 64 bits
 _MOST_COLUMNS = 64  # bits of TreeIndex.present
 _SETTLED_NS = 2_000_000_000  # file systems note times as coarsely as this
 
@@ -46,6 +45,7 @@ class TreeIndex:
         point: int32 ``[N]``.
         view: int32 ``[N]``.
         present: One bit for each column, uint64 ``[N]``: whether that file exists.
+        strays: The files that belong to no sample.
     """
 
     root: Path
@@ -56,6 +56,7 @@ class TreeIndex:
     point: NDArray[np.int32]
     view: NDArray[np.int32]
     present: NDArray[np.uint64]
+    strays: tuple[Strays, ...] = ()
 
     def __len__(self) -> int:
         return len(self.point)
@@ -106,12 +107,13 @@ class TreeIndex:
         number = np.cumsum(left, dtype=np.int32) - 1
         kept = self.take(np.array(left)[self.building])
         names = tuple(name for name, stays in zip(self.buildings, left, strict=True) if stays)
-        return replace(kept, buildings=names, building=number[kept.building])
+        strays = tuple(found for found in self.strays if found.building not in buildings)
+        return replace(kept, buildings=names, building=number[kept.building], strays=strays)
 
     def find(self, views: Sequence[tuple[str, int, int]]) -> NDArray[np.int64]:
         """Numbers of samples by building, point and view; -1 where there is no such sample."""
         starts = np.searchsorted(self.building, np.arange(len(self.buildings) + 1))
-        keys = self.point * np.int64(_VIEW_KEYS) + self.view
+        keys = self.point * np.int64(VIEW_KEYS) + self.view
         rows: dict[str, list[int]] = {}
         for row, (building, _, _) in enumerate(views):
             rows.setdefault(building, []).append(row)
@@ -119,7 +121,7 @@ class TreeIndex:
         for i, name in enumerate(self.buildings):
             chosen = rows.get(name, [])
             own = keys[starts[i] : starts[i + 1]]
-            wanted = np.array([views[row][1] * _VIEW_KEYS + views[row][2] for row in chosen], np.int64)
+            wanted = np.array([views[row][1] * VIEW_KEYS + views[row][2] for row in chosen], np.int64)
             at = np.searchsorted(own, wanted).clip(max=len(own) - 1)
             found[chosen] = np.where(own[at] == wanted, starts[i] + at, -1)
         return found
@@ -165,19 +167,6 @@ def open_tree(
     return index
 
 
-_Bits = dict[tuple[str, str], NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class _Building:
-    """What one building holds: its views in order, and for each column which of them have that file."""
-
-    name: str
-    keys: NDArray[np.int64]
-    bits: _Bits
-    files: int
-
-
 def _scan(
     root: Path,
     layout: Layout,
@@ -189,14 +178,13 @@ def _scan(
     """Looks into all folders; also gives the number of files."""
     from tqdm import tqdm
 
-    def scan_building(folders: list[ViewFolder]) -> _Building:
-        return _scan_building(root, folders, image_domain, may_be_void)
+    def scan(folders: list[ViewFolder]) -> BuildingFiles:
+        return scan_building(root, folders, image_domain, may_be_void)
 
     groups = [list(group) for _, group in groupby(folders, key=lambda folder: folder.building)]
-    bar = tqdm(
-        pool.map(scan_building, groups), total=len(groups), desc="Indexing", unit="building", disable=None
-    )
-    buildings = [building for building in bar if len(building.keys)]
+    bar = tqdm(pool.map(scan, groups), total=len(groups), desc="Indexing", unit="building", disable=None)
+    scanned = list(bar)
+    buildings = [building for building in scanned if len(building.keys)]
     columns = sorted({column for building in buildings for column in building.bits})
     if len(columns) > _MOST_COLUMNS:
         raise DataError(
@@ -217,71 +205,12 @@ def _scan(
         buildings=tuple(building.name for building in buildings),
         columns=tuple(columns),
         building=np.repeat(np.arange(len(buildings), dtype=np.int32), [len(b.keys) for b in buildings]),
-        point=(keys // _VIEW_KEYS).astype(np.int32),
-        view=(keys % _VIEW_KEYS).astype(np.int32),
+        point=(keys // VIEW_KEYS).astype(np.int32),
+        view=(keys % VIEW_KEYS).astype(np.int32),
         present=present,
+        strays=tuple(strays for building in scanned for strays in building.strays),
     )
-    return index, sum(building.files for building in buildings)
-
-
-def _scan_building(
-    root: Path, folders: Sequence[ViewFolder], image_domain: str, may_be_void: frozenset[str]
-) -> _Building:
-    found: dict[tuple[str, str], NDArray[np.int64]] = {}
-    for folder in folders:
-        path = root / folder.path
-        ends = _files(path, without_void=folder.domain in may_be_void)
-        _refuse_twins(path, ends)
-        found.update({(folder.domain, end): keys for end, keys in ends.items()})
-    images = [keys for (domain, _), keys in found.items() if domain == image_domain]
-    views = np.sort(np.concatenate(images)) if images else np.zeros(0, np.int64)
-    bits = {column: np.isin(views, keys) for column, keys in found.items()}
-    return _Building(
-        name=folders[0].building,
-        keys=views,
-        bits={column: exists for column, exists in bits.items() if exists.any()},
-        files=sum(len(keys) for keys in found.values()),
-    )
-
-
-def _files(folder: Path, without_void: bool) -> dict[str, NDArray[np.int64]]:
-    """The views of which a folder has a file, as keys, for each end of a file name."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    found = VIEW_FILE.findall("\n".join(names))
-    if without_void:
-        found = [f for f in found if not _is_void(folder / f"point_{f[0]}_view_{f[1]}{f[2]}")]
-    keys = np.array([int(point) * _VIEW_KEYS + int(view) for point, view, _ in found], np.int64)
-    ends = [end for _, _, end in found]
-    kinds = set(ends)
-    if len(kinds) == 1:
-        return {kinds.pop(): keys}
-    return {kind: keys[[end == kind for end in ends]] for kind in sorted(kinds)}
-
-
-def _is_void(path: Path) -> bool:
-    """Whether a file is a placeholder for 'no label': too small for a picture of a scene, and none."""
-    if path.stat().st_size >= 100:
-        return False
-    try:
-        read_pixels(path)
-    except DataError:
-        return True
-    return False
-
-
-def _refuse_twins(folder: Path, ends: dict[str, NDArray[np.int64]]) -> None:
-    """Two files of one view in one folder: nobody knows which to take."""
-    kinds = list(ends)
-    for i, first in enumerate(kinds):
-        for second in kinds[i + 1 :]:
-            both = np.intersect1d(ends[first], ends[second])
-            if len(both):
-                view = f"point_{both[0] // _VIEW_KEYS}_view_{both[0] % _VIEW_KEYS}"
-                raise DataError(
-                    f"The folder '{folder}' should have one file for each view; found '{view}{first}' and "
-                    f"'{view}{second}'. Remove one of them."
-                )
+    return index, sum(building.files for building in scanned)
 
 
 # Remembering
@@ -327,6 +256,7 @@ def _save(places: Sequence[Path], index: TreeIndex, key: str) -> None:
                     point=index.point,
                     view=index.view,
                     present=index.present,
+                    strays=np.array(index.strays, dtype=str).reshape(-1, len(Strays._fields)),
                 )
             unfinished.replace(place)
             return
@@ -352,6 +282,10 @@ def _load(
                 buildings=tuple(known["buildings"].tolist()),
                 columns=tuple((domain, end) for domain, end in known["columns"].tolist()),
                 **{name: known[name] for name in ("building", "point", "view", "present")},
+                strays=tuple(
+                    Strays(building, domain, int(number), first)
+                    for building, domain, number, first in known["strays"].tolist()
+                ),
             )
         return index if _is_possible(index, folders) else None
     except Exception:  # a damaged archive may raise anything; the index is made anew
@@ -375,7 +309,7 @@ def _is_possible(index: TreeIndex, folders: Sequence[ViewFolder]) -> bool:
         and index.building.max() < len(index.buildings)
         and int(index.present.max()) >> len(index.columns) == 0
     )
-    keys = index.point * np.int64(_VIEW_KEYS) + index.view
+    keys = index.point * np.int64(VIEW_KEYS) + index.view
     further = np.diff(index.building)
     in_order = ((further > 0) | ((further == 0) & (np.diff(keys) > 0))).all()
     return bool(names and columns and numbers and in_order)
