@@ -172,7 +172,7 @@ def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.C
         {
             "benchmarks/step.py": tiny,
             "benchmarks/task_numbers.py": tiny,
-            "benchmarks/options_on_rooms.py": ["--dry-run"],
+            "benchmarks/options_on_rooms.py": ["--dry-run", "--out", "runs/options"],
             "benchmarks/loader.py": ["--dataset", "folder", "--rounds", "1"],
             "benchmarks/index.py": ["--files", "1000", "--per-folder", "50"],
         },
