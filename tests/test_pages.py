@@ -26,6 +26,7 @@ RUN_BY = {
     "cost.md": "tests/test_pages.py::test_the_benchmarks_of_the_page_on_cost_run",
     "getting_started.md": _WALKED,
     "logging.md": "tests/test_looking_pages.py::test_the_page_about_looking_runs",
+    "multi_device.md": "tests/test_slurm.py::test_a_job_that_runs_out_of_time_goes_on_where_it_stopped",
     "own_data.md": _WALKED,
     "own_method.md": _WALKED,
     "own_task.md": _WALKED,
