@@ -12,6 +12,7 @@ from PIL import Image
 from jtr_lightning.cli.main import main
 from tests.shell import SMALL_ROOMS, SMALL_TRAINING, run_commands
 from tests.test_docs import Block, blocks_of, commands, workplace
+from tests.test_published import NARROW
 
 __all__ = ["workplace"]  # a fixture
 
@@ -168,6 +169,7 @@ def _text(page: str) -> str:
 @pytest.mark.slow
 def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tiny = ["--size", "64", "64", "--batch", "2", "--rounds", "1"]
+    eager = ["--model.compile=false", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     run_commands(
         _text("cost.md"),
         {
@@ -176,6 +178,15 @@ def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.C
             "benchmarks/options_on_rooms.py": ["--dry-run", "--out", "runs/options"],
             "benchmarks/loader.py": ["--dataset", "folder", "--rounds", "1"],
             "benchmarks/index.py": ["--files", "1000", "--per-folder", "50"],
+            "data": ["--num", "8", "--size", "64", "64", "--workers", "1"],
+            "bench": [
+                "--steps=1",
+                "--warm-up=1",
+                "--data.num_workers=0",
+                "--data.batch_size=2",
+                *NARROW,
+                *eager,
+            ],
         },
     )
     printed = capfd.readouterr().out
@@ -186,7 +197,7 @@ def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.C
     assert len(counted) == 9
     page = _read("cost.md")
     assert [row for row in counted if row not in page] == []
-    for row in ("| half stacks | ", "| 16 | "):
+    for row in ("| half stacks | ", "| 16 | ", "share of time: regularizer"):
         assert row in printed
 
 
