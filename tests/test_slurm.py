@@ -30,7 +30,7 @@ stop = At({STOP_AT}, lambda: os.kill(os.getpid(), signal.SIGTERM))
 command_line([*sys.argv[1:], *small, *QUIET], callbacks=[] if Path("requeued").exists() else [stop])
 """
 CONFIG = """
-trainer: {max_epochs: 4}
+trainer: {max_epochs: 2}
 data: {class_path: TinyData, init_args: {number: 10}}
 model: {init_args: {network: ToyNetwork}}
 """
@@ -51,7 +51,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_program(tmp_path / "bin" / "srun", '#!/bin/sh\nexec "$@"\n')
     write_program(tmp_path / "bin" / "scontrol", '#!/bin/sh\necho "$@" >> requeued\n')
     write_program(tmp_path / ".venv" / "bin" / "jtr", JTR)
-    config = tmp_path / "experiments" / "nyuv2" / "jtr_onelabel.yaml"
+    config = tmp_path / "experiments" / "taskonomy" / "jtr_onelabel.yaml"
     config.parent.mkdir(parents=True)
     config.write_text(CONFIG)
     # Of one task: Lightning then answers to signals as it does on a cluster.
@@ -74,8 +74,8 @@ def test_a_job_that_runs_out_of_time_goes_on_where_it_stopped(cluster: Path) -> 
     assert Path("requeued").read_text() == f"requeue {JOB}\n"
     assert start_job() == 0
     assert Path("requeued").read_text() == f"requeue {JOB}\n", "a finished job is not queued again"
-    assert [path.name for path in Path("runs").iterdir()] == [f"nyuv2-onelabel-{JOB}"]
+    assert [path.name for path in Path("runs").iterdir()] == [f"taskonomy-onelabel-{JOB}"]
     (run,) = next(Path("runs").iterdir()).iterdir()
     with (run / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss")]
-    assert steps == list(range(4 * 5)), "every step once: the first job's, and behind it the second's"
+    assert steps == list(range(20)), "every step once: the first job's, and behind it the second's"
