@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.networks.segnet_blocks import SegNetHead
-from jtr_lightning.regularizers.base import Regularizer, View
-from jtr_lightning.regularizers.jtr import JTR, Stacks, cosine_distance
+from jtr_lightning.regularizers.base import Regularizer
+from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from benchmarks.variants import FrozenByCopy, GraphOfEveryView, TwoLayerHeads
 from tests.regularizers.reference import LoopJTR
-
-
-class TwoLayerHeads(JTR):
-    """JTR, with the two convolutions of every head computed one after the other."""
-
-
-class GraphOfEveryView(JTR):
-    """JTR with a graph of view 2, too, whose gradient nothing uses."""
-
-    def sample_views(self, batch: Batch) -> tuple[View, ...]:
-        """The views of JTR, all with a gradient."""
-        return tuple(View(view.batch, grad=True) for view in super().sample_views(batch))
-
-
-class FrozenByCopy(JTR):
-    """JTR whose first distance goes through a copy of the encoder, for which gradients are computed and thrown away."""
-
-    def _network_distance(self, stacks: Stacks) -> Tensor:
-        latent = copy.deepcopy(self.autoencoder).encode(torch.cat([stacks.target, stacks.prediction]))
-        return cosine_distance(latent, stacks.mask)
-
 
 REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
     "loop": LoopJTR,

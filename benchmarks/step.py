@@ -6,17 +6,22 @@
 A step is everything between two batches: views, forward pass, losses, regularizer, backward pass and Adam. The loop
 runs in float32 with plain Adam, without ``--compile`` and ``--channels-last``, as published code does; the others have
 fused Adam, as their configs, and run as asked; "published, channels_last" is "published" with that flag whether it is
-given or not. Each round runs every variant once, one after the other, so that a busy machine disturbs them alike; a
-ratio is the median over the rounds of each round's own ratio to the loop. Memory is what the peak of one step adds to
-what model, optimizer and batch hold. On the CPU every step is the first of a process of its own, in which nothing was
-freed before (after ``--warm-up`` steps, if any, that count for memory alone), and the time of the process is given
-beside the wall clock's: other programs at work do not count in it.
+given or not. On a GPU, float32 convolutions are TF32, as torch has it by default and so published code; ``--no-tf32``
+makes them real float32.
+
+Each round runs every variant once, one after the other, so that a busy machine disturbs them alike; a ratio is the
+median over the rounds of each round's own ratio to the loop. Memory is what the peak of one step adds to what model,
+optimizer and batch hold. On the CPU every step that is timed is in a process of its own, in which nothing was freed
+before: the first one, or after ``--warm-up`` steps the next, while memory is that of the first. The time of the process
+is given beside the wall clock's: other programs at work do not count in it. On a GPU of which it is known, the share of
+the bfloat16 matrix peak is given, too, by the arithmetic of one step that is not timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -27,9 +32,14 @@ from typing import Any
 
 import torch
 from recipes import REGULARIZERS, make_batch, make_module, nyuv2_tasks
+from torch.utils.flop_counter import FlopCounterMode
+
+from jtr_lightning.profiling import matrix_peak
 
 LOOP = "loop"
 ORDERED = ", channels_last"
+SMALLEST = 64
+"""Pixels of a side: half of it is still 2x2 at the bottom of the auto-encoder, whose normalisation needs two values."""
 
 
 class Stepper:
@@ -75,6 +85,15 @@ def peak_growth(step: Stepper) -> float:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
+def flops(step: Stepper) -> int:
+    """FLOP of a step; operations inside a compiled graph could not be counted."""
+    torch.compiler.set_stance("force_eager")
+    with FlopCounterMode(display=False) as counter:
+        step()
+    torch.compiler.set_stance("default")
+    return int(counter.get_total_flops())
+
+
 def first_step(name: str, options: argparse.Namespace) -> tuple[float, float, float]:
     """The process's first step on the CPU: wall-clock seconds, the process's seconds and the peak's growth in MiB."""
     step = Stepper(name, options)
@@ -83,6 +102,8 @@ def first_step(name: str, options: argparse.Namespace) -> tuple[float, float, fl
         parameter.grad = torch.zeros_like(parameter)
     step.optimizer.step()
     step.optimizer.zero_grad(set_to_none=True)
+    # The peak so far, of making all this, may be above that of a small step: it begins anew here.
+    Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     spent = step()
     growth = status("VmHWM") - before
@@ -117,8 +138,11 @@ def measure_on_cpu(options: argparse.Namespace) -> dict[str, list[tuple[float, f
     return found
 
 
-def measure_on_gpu(options: argparse.Namespace) -> dict[str, list[tuple[float, float, float]]]:
-    """As ``measure_on_cpu``, in this process; the memory of one step stands with all."""
+def measure_on_gpu(
+    options: argparse.Namespace,
+) -> tuple[dict[str, list[tuple[float, float, float]]], dict[str, int]]:
+    """As ``measure_on_cpu``, in this process; the memory of one step stands with all. And the FLOP of a step."""
+    torch.backends.cudnn.allow_tf32 = options.tf32
     steps = {name: Stepper(name, options) for name in options.variants}
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.variants}
     memory: dict[str, float] = {}
@@ -129,10 +153,10 @@ def measure_on_gpu(options: argparse.Namespace) -> dict[str, list[tuple[float, f
                 found[name].append((*step(), memory[name]))
             else:
                 step()
-    return found
+    return found, {name: flops(step) for name, step in steps.items()}
 
 
-def summary(found: dict[str, list[tuple[float, float, float]]]) -> dict[str, dict[str, float]]:
+def summary(found: dict[str, list[tuple[float, float, float]]]) -> dict[str, dict[str, Any]]:
     """Medians of each variant, and of its rounds' ratios to the loop."""
     keys = ("wall", "process", "memory")
     return {
@@ -148,44 +172,103 @@ def _ratio(steps: list[Any], loop: list[Any], which: int) -> float:
     return statistics.median(a[which] / b[which] for a, b in zip(steps, loop, strict=True))
 
 
-def main() -> None:
-    """Measures and prints a table."""
+def read_options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [LOOP, *(name + order for name in REGULARIZERS if name != LOOP for order in ("", ORDERED))]
     add = parser.add_argument
-    add("--device", default="cpu")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--precision", choices=("float32", "bf16"), default="float32")
-    add("--compile", action="store_true", help="torch.compile of network and auto-encoder")
+    add("--compile", action="store_true", help="torch.compile of network and auto-encoder; on a GPU alone")
     add("--channels-last", action="store_true")
+    add("--tf32", action=argparse.BooleanOptionalAction, default=True, help="float32 convolutions in TF32")
     add("--size", type=int, nargs=2, default=(144, 192), metavar=("H", "W"))
     add("--batch", type=int, default=4)
     add("--rounds", type=int, default=3)
     add("--warm-up", type=int, default=0)
     add("--threads", type=int, default=torch.get_num_threads())
     add("--variants", nargs="+", default=[LOOP, "published", "efficient"], choices=names)
-    add("--json", type=Path, help="write the numbers to this file, too")
+    add("--json", type=Path, help="write the numbers and what they are of to this file, too")
     add("--first-step-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if LOOP not in options.variants:
         parser.error(f"--variants should have '{LOOP}', which the others are compared with")
+    for name, least in {"batch": 1, "rounds": 1, "warm_up": 0, "threads": 1}.items():
+        if getattr(options, name) < least:
+            parser.error(
+                f"--{name.replace('_', '-')} should be at least {least}; found {getattr(options, name)}"
+            )
+    if min(options.size) < SMALLEST:
+        parser.error(
+            f"--size should be at least {SMALLEST} {SMALLEST}; found {options.size[0]} {options.size[1]}"
+        )
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU; found none that torch can use")
+    if options.device == "cpu" and options.compile:
+        parser.error(
+            "--compile should be left out on a CPU, where the first step counts, which would be the compiler's"
+        )
+    return options
+
+
+def setting(options: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers are of."""
+    gpu = torch.cuda.get_device_name() if options.device == "cuda" else None
+    shown = ("precision", "compile", "channels_last", "size", "batch", "rounds", "warm_up", "threads")
+    return {
+        "device": gpu or f"{platform.machine()} CPU",
+        "torch": torch.__version__,
+        **{name: getattr(options, name) for name in shown},
+        **({"tf32": options.tf32} if gpu else {}),
+    }
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    options = read_options()
     torch.set_num_threads(options.threads)
     if options.first_step_of:
         print(json.dumps(first_step(options.first_step_of, options)))
         return
-    results = summary(measure_on_cpu(options) if options.device == "cpu" else measure_on_gpu(options))
-    print(
-        "| variant | s, wall | wall / loop | s, process | process / loop | peak growth, MiB | memory / loop |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for name, r in results.items():
-        print(
-            f"| {name} | {r['wall']:.2f} | {r['wall_ratio']:.2f} | {r['process']:.2f} | {r['process_ratio']:.2f} | "
-            f"{r['memory']:.0f} | {r['memory_ratio']:.2f} |"
-        )
+    made = setting(options)
+    if options.device == "cpu":
+        results = summary(measure_on_cpu(options))
+    else:
+        found, arithmetic = measure_on_gpu(options)
+        results = summary(found)
+        peak = matrix_peak(made["device"])
+        for name, r in results.items():
+            r["flops"] = arithmetic[name]
+            r["share_of_peak"] = None if peak is None else arithmetic[name] / r["wall"] / peak
+    print(", ".join(f"{name} {value}" for name, value in made.items()))
+    print()
+    print(table(results))
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        content = {"setting": made, "variants": results}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The numbers as a table of Markdown."""
+    with_peak = any(r.get("share_of_peak") is not None for r in results.values())
+    head = [
+        "variant",
+        "s, wall",
+        "wall / loop",
+        "s, process",
+        "process / loop",
+        "peak growth, MiB",
+        "memory / loop",
+    ]
+    lines = [head + ["share of the bf16 peak"] * with_peak]
+    for name, r in results.items():
+        cells = [name, *(f"{r[key]:.2f}" for key in ("wall", "wall_ratio", "process", "process_ratio"))]
+        cells += [f"{r['memory']:.0f}", f"{r['memory_ratio']:.2f}"]
+        lines.append(cells + ([f"{100 * r['share_of_peak']:.1f} %"] if with_peak else []))
+    rows = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
 
 
 if __name__ == "__main__":

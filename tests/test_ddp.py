@@ -240,11 +240,16 @@ def test_metrics_of_an_odd_number_of_samples_are_those_of_one_rank(tmp_path: Pat
         assert metrics_of(folder, rank) == pytest.approx(expected, rel=1e-6)
 
 
-def test_accumulated_batches_give_the_gradient_of_the_joined_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_accumulated_batches_give_the_gradient_of_the_joined_batch(ranks: int, tmp_path: Path) -> None:
     scenario = Given([[1, 0], [1, 0], [0, 1], [1, 1]])
     whole = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=4)
-    parts = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=2)
+    parts = ToyDataModule(4, tasks=TASKS, scenario=scenario, batch_size=4 // (2 * ranks))
     expected = load(run(tmp_path / "one", whole, 1, precision="64-true") / "gradients_0.pt")
-    found = run(tmp_path / "two", parts, 1, precision="64-true", accumulate_grad_batches=2)
-    for name, gradient in load(found / "gradients_0.pt").items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-12)
+    found = run(tmp_path / "parts", parts, ranks, precision="64-true", accumulate_grad_batches=2)
+    for rank in range(ranks):
+        gradients = load(found / f"gradients_{rank}.pt")
+        assert gradients.keys() == expected.keys()
+        for name, gradient in gradients.items():
+            assert expected[name].abs().max() > 0
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-6, atol=1e-12)

@@ -12,6 +12,7 @@ from PIL import Image
 from jtr_lightning.cli.main import main
 from tests.shell import SMALL_ROOMS, SMALL_TRAINING, run_commands
 from tests.test_docs import Block, blocks_of, commands, run_page, workplace
+from tests.test_published import NARROW
 
 __all__ = ["workplace"]  # a fixture
 
@@ -27,6 +28,7 @@ RUN_BY = {
     "datasets.md": _WALKED,
     "getting_started.md": _WALKED,
     "logging.md": "tests/test_looking_pages.py::test_the_page_about_looking_runs",
+    "multi_device.md": "tests/test_slurm.py::test_a_job_that_runs_out_of_time_goes_on_where_it_stopped",
     "own_data.md": _WALKED,
     "own_method.md": _WALKED,
     "own_task.md": _WALKED,
@@ -178,14 +180,24 @@ def _text(page: str) -> str:
 @pytest.mark.slow
 def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tiny = ["--size", "64", "64", "--batch", "2", "--rounds", "1"]
+    eager = ["--model.compile=false", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     run_commands(
         _text("cost.md"),
         {
             "benchmarks/step.py": tiny,
             "benchmarks/task_numbers.py": tiny,
-            "benchmarks/options_on_rooms.py": ["--dry-run"],
+            "benchmarks/options_on_rooms.py": ["--dry-run", "--out", "runs/options"],
             "benchmarks/loader.py": ["--dataset", "folder", "--rounds", "1"],
             "benchmarks/index.py": ["--files", "1000", "--per-folder", "50"],
+            "data": ["--num", "8", "--size", "64", "64", "--workers", "1"],
+            "bench": [
+                "--steps=1",
+                "--warm-up=1",
+                "--data.num_workers=0",
+                "--data.batch_size=2",
+                *NARROW,
+                *eager,
+            ],
         },
     )
     printed = capfd.readouterr().out
@@ -196,7 +208,7 @@ def test_the_benchmarks_of_the_page_on_cost_run(workplace: Path, capfd: pytest.C
     assert len(counted) == 9
     page = _read("cost.md")
     assert [row for row in counted if row not in page] == []
-    for row in ("| half stacks | ", "| 16 | "):
+    for row in ("| half stacks | ", "| 16 | ", "share of time: regularizer"):
         assert row in printed
 
 

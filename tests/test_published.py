@@ -109,6 +109,10 @@ def test_it_trains_with_the_settings_of_the_authors(
     assert all(bool(p.isfinite().all()) for p in done.model.parameters())
     optimizer, scheduler = done.trainer.optimizers[0], done.trainer.lr_scheduler_configs[0].scheduler
     assert type(optimizer) is torch.optim.Adam
+    assert all(group["fused"] for group in optimizer.param_groups)
+    weights_4d = [p for p in done.model.network.parameters() if p.ndim == 4 and min(p.shape[1:3]) > 1]
+    assert weights_4d
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights_4d)
     assert {(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 0)}
     assert type(scheduler) is torch.optim.lr_scheduler.StepLR
     assert (scheduler.step_size, scheduler.gamma) == (200, 0.5)
@@ -126,6 +130,9 @@ def test_it_trains_with_the_settings_of_the_authors(
         (jtr.view_maker.scales, jtr.view_maker.flip),
     ):
         assert (scales, chance) == ((1.0, 1.2, 1.5), flip)
+    colours = jtr.view_maker.photometric
+    assert (augmentation.colour_changes, augmentation.colour_strength) == (2, 5)
+    assert (colours.operations, colours.strength) == (2, 5)
     weights = (jtr.distance_weight, jtr.autoencoder_distance_weight, jtr.reconstruction_weight)
     assert weights == (4, 8, 2)
     assert (jtr.views, jtr.cell) == ((1, 2) if "efficient" in config else (3, 1))

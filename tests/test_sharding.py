@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -26,7 +29,7 @@ from jtr_lightning.tasks import dense
 from tests.regularizers.helpers import four_tasks, noise_of_the_values, random_batch
 from tests.steps import SMALL, step
 from tests.test_ddp_methods import ViewsOfTheSample
-from tests.toy import ToyNetwork
+from tests.toy import Given, ToyDataModule, ToyNetwork
 
 RANKS = 2
 LABELLED = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
@@ -70,14 +73,17 @@ def train_one_rank(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.mark.slow
 def test_gradients_and_a_step_are_those_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(train_one_rank, (port, str(tmp_path)), nprocs=RANKS)
+    torch.multiprocessing.spawn(train_one_rank, (free_port(), str(tmp_path)), nprocs=RANKS)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     monkeypatch.setattr(dense, "gumbel_noise", noise_of_the_values)
     module = toy_module()
@@ -89,11 +95,84 @@ def test_gradients_and_a_step_are_those_of_one_process(
     assert set(found["diagnosed"]) == {f"jtr/separation/{name}" for name in four_tasks()}
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+# Under Lightning's strategy
+
+
+class Sharded(PartialLabelModule):
+    """What a user writes, as docs/multi_device.md says."""
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"])
+
+
+class WholeGradients(L.Callback):
+    """Brings the gradients of the first step together and writes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        sharded = isinstance(trainer.strategy, ModelParallelStrategy)
+        assert all(isinstance(p, DTensor) == sharded for p in module.parameters())
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer: Any) -> None:
+        gradients = {name: p.grad for name, p in module.named_parameters()}
+        whole = {n: g.full_tensor() if isinstance(g, DTensor) else g for n, g in gradients.items()}
+        if trainer.is_global_zero:
+            torch.save(whole, self.folder / f"{trainer.world_size}.pt")
+
+
+def fit_sharded(folder: Path, ranks: int) -> None:
+    """One step with 4 samples, of one process or of several."""
+    dense.gumbel_noise = noise_of_the_values
+    L.seed_everything(3, verbose=False)
+    scenario = Given([[1, 0], [1, 0], [0, 1], [1, 1]])
+    data = ToyDataModule(4, tasks=["segmentation", "depth"], scenario=scenario, batch_size=4 // ranks)
+    module = Sharded(data.tasks, ToyNetwork(), JTR(view_maker=ViewsOfTheSample(), **SMALL))
+    strategy = ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy=strategy if ranks > 1 else "auto",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[WholeGradients(folder)],
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 1
+
+
+def fit_one_rank(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    # As torchrun would have it.
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    fit_sharded(Path(folder), RANKS)
+
+
+@pytest.mark.slow
+def test_lightnings_strategy_gives_the_gradients_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.multiprocessing.spawn(fit_one_rank, (free_port(), str(tmp_path)), nprocs=RANKS)
+    monkeypatch.setattr(dense, "gumbel_noise", noise_of_the_values)
+    fit_sharded(tmp_path, 1)
+    found, expected = (torch.load(tmp_path / f"{ranks}.pt", weights_only=True) for ranks in (RANKS, 1))
+    assert_same(found, expected, rtol=1e-4, atol=1e-5)  # Lightning takes no float64 there
+
+
+def assert_same(
+    found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-6, atol: float = 1e-9
+) -> None:
+    """The tolerance ``atol`` is a share of the largest value of all."""
     assert found.keys() == expected.keys()
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-9 * largest)
+        torch.testing.assert_close(found[name], expected[name], rtol=rtol, atol=atol * largest)
 
 
 def test_parts_that_would_be_trained_apart_are_refused() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.callbacks.progress import LossBar
@@ -26,6 +26,7 @@ from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.regularizers.views import ViewMaker
+from tests.host_reads import HostReads
 from tests.steps import SMALL, small_batch, small_jtr, small_module, step
 from tests.toy import ToyDataModule, ToyNetwork
 
@@ -53,37 +54,6 @@ def assert_same(found: tuple[Tensor, dict[str, Tensor]], expected: tuple[Tensor,
 
 
 # Waiting for the device
-
-
-class HostReads(TorchDispatchMode):
-    """Notes every operation that needs values of the device on the host, on whatever device it is run."""
-
-    reads = (
-        *(
-            "_local_scalar_dense",
-            "is_nonzero",
-            "nonzero",
-            "nonzero_numpy",
-            "masked_select",
-            "equal",
-            "bincount",
-        ),
-        *("unique_dim", "_unique", "_unique2", "unique_consecutive", "repeat_interleave"),
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.seen = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.seen += 1
-        name = function.overloadpacket.__name__
-        indices = [i for a in args if isinstance(a, list | tuple) for i in a]
-        by_mask = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
-        if name in self.reads or (name.startswith("index") and by_mask):
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 # Which samples and pairs these compute is decided in host memory, where nothing has to be waited for.
@@ -155,21 +125,39 @@ def test_a_trainer_reads_nothing_but_what_is_shown_and_logged(name: str, tmp_pat
         trainer.fit(module, Batches(10), Batches(1))
     assert len(counted.after) == 10
     reads = [host.found[one:other] for one, other in pairwise(counted.after)]
-    on_host = ["nonzero"] * DECIDED_ON_HOST.get(name, 0)
+    # Behind the step the next batch is moved, of which the host keeps what is labelled.
+    on_host = [*["nonzero"] * DECIDED_ON_HOST.get(name, 0), "cpu"]
     quiet, shown = [found for step, found in enumerate(reads) if step % 4 != 3], [reads[3], reads[7]]
     assert quiet == [on_host] * 7
     assert all(len(found) > len(on_host) for found in shown)
     assert bar._loss is not None
 
 
-def test_a_read_would_be_found() -> None:
+READS: dict[str, Callable[[Tensor], Any]] = {
+    "float": lambda values: float(values.sum()),
+    "item": lambda values: values[0].item(),
+    "bool": lambda values: bool(values[0] > 2),
+    "by mask": lambda values: values[values > 0.5],
+    "nonzero": lambda values: values.nonzero(),
+    "tolist": lambda values: values.tolist(),
+    "cpu": lambda values: values.cpu(),
+    "numpy": lambda values: values.numpy(),
+    "array": lambda values: np.asarray(values),
+    "str": str,
+    "format": lambda values: f"{values[0]:.2f}",
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_read_would_be_found(read: str) -> None:
     values = torch.rand(4)
     with HostReads() as host:
-        float(values.sum())
-        values[values > 0.5]
-        values.nonzero()
-        bool(values[0] > 2)
-    assert len(host.found) == 4
+        values * 2
+        assert host.found == []
+        READS[read](values)
+    assert host.found
+    READS[read](values)  # none is left to watch
+    assert torch.overrides._len_torch_function_stack() == 0
 
 
 @pytest.mark.gpu

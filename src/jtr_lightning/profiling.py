@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
@@ -18,21 +19,55 @@ from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
 
 STAGES = ("data", "forward", "regularizer", "backward", "optimizer")
-"""Parts of a step. ``data``: waiting for a batch and moving it; ``forward``: network and supervised losses;
-``regularizer``: its views and terms, without the network's pass over the views, which is ``forward``."""
+"""Parts of a step. ``data``: waiting for a batch and moving it; ``forward``: the network's passes, over the
+regularizer's views, too, and the supervised losses; ``regularizer``: its views and terms, without those passes."""
 
 MATRIX_PEAK = {
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
+    r"B200": 2250e12,
+    r"H100 80GB HBM3|H200|GH200 480GB": 989e12,
+    r"H100 NVL|H200 NVL": 835e12,
+    r"H100 PCIe": 756e12,
+    r"A100-(SXM4|PCIE)-\d+GB|A100 80GB PCIe": 312e12,
+    r"A40": 149.7e12,
+    r"A30": 165e12,
+    r"A10": 125e12,
+    r"L40S": 362e12,
+    r"L40": 181e12,
+    r"L4": 121e12,
+    r"RTX 4090": 165e12,
+    r"RTX 3090": 71e12,
 }
-"""FLOP per second of dense bfloat16 matrix products with float32 sums, by a part of the device's name; from NVIDIA's
-data sheets (half of the numbers given there "with sparsity"). The first that fits counts."""
+"""FLOP per second of dense bfloat16 matrix products with float32 sums, by a pattern of a device's whole name, without
+"NVIDIA" and "GeForce": a laptop's RTX 4090 is another device, and so is a part of an A100. From NVIDIA's data sheets
+(half of what they give "with sparsity") and papers on the architectures."""
+
+
+def matrix_peak(device: str) -> float | None:
+    """A device's bfloat16 matrix peak.
+
+    Args:
+        device: Its name, as the driver tells it.
+
+    Returns:
+        FLOP per second; None for an unknown device.
+    """
+    model = re.sub(r"^NVIDIA |GeForce ", "", device)
+    return next((peak for pattern, peak in MATRIX_PEAK.items() if re.fullmatch(pattern, model)), None)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that were taken at most.
+
+    Args:
+        device: What is trained on.
+
+    Returns:
+        For a CUDA device, what tensors took of its memory; else what this process took.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # macOS counts bytes, Linux kilobytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Mark(Protocol):
@@ -78,6 +113,7 @@ class StepCost:
         batch_size: Samples per step and device.
         devices: Number of devices, each with a batch of its own.
         device: The device's name.
+        peak_flops: The device's matrix peak, FLOP per second; None where it is unknown.
     """
 
     seconds: float
@@ -87,12 +123,12 @@ class StepCost:
     batch_size: int
     devices: int
     device: str
+    peak_flops: float | None = None
 
     @property
     def share_of_peak(self) -> float | None:
-        """Share of the device's bfloat16 matrix peak; None for an unknown device."""
-        peak = next((peak for name, peak in MATRIX_PEAK.items() if name in self.device), None)
-        return None if peak is None else self.flops / self.seconds / peak
+        """Share of the device's matrix peak in [0, 1]; None where that is unknown."""
+        return None if self.peak_flops is None else self.flops / self.seconds / self.peak_flops
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers in plain values."""
@@ -111,14 +147,16 @@ class StepProfiler(L.Callback):
     Args:
         warm_up: Steps that do not count, at least 1.
         steps: Steps that do, at least 1.
+        peak_flops: The device's matrix peak, FLOP per second; None for what is known of it (``MATRIX_PEAK``).
 
     Attributes:
-        cost: The result, once the training has ended.
+        cost: The result, once the training has ended; None if it ended early.
     """
 
-    def __init__(self, warm_up: int = 5, steps: int = 20) -> None:
+    def __init__(self, warm_up: int = 5, steps: int = 20, peak_flops: float | None = None) -> None:
         self.warm_up = warm_up
         self.steps = steps
+        self.peak_flops = peak_flops
         self.cost: StepCost | None = None
         self._spans: dict[str, list[tuple[Mark, Mark]]] = {stage: [] for stage in STAGES}
         self._ends: list[Mark] = []
@@ -189,9 +227,9 @@ class StepProfiler(L.Callback):
             self._ends.append(self._last)
         self._done += 1
         if self._done == self.warm_up and self._make_mark is CudaMark:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
         if self._done == self.warm_up + self.steps:
-            self._memory = peak_memory()
+            self._memory = peak_memory(trainer.strategy.root_device)
         if self._counter is not None:
             self._stop_counting()
             self._finish(trainer, len(batch))
@@ -213,6 +251,7 @@ class StepProfiler(L.Callback):
         times = {stage: sum(start.until(end) for start, end in spans) for stage, spans in self._spans.items()}
         whole = sum(times.values())
         seconds = [start.until(end) for start, end in zip(self._ends, self._ends[1:], strict=False)]
+        name = _name(trainer.strategy.root_device)
         self.cost = StepCost(
             seconds=median(seconds),
             shares={stage: spent / whole for stage, spent in times.items()},
@@ -220,16 +259,9 @@ class StepProfiler(L.Callback):
             flops=self._flops,
             batch_size=batch_size,
             devices=trainer.world_size,
-            device=_name(trainer.strategy.root_device),
+            device=name,
+            peak_flops=self.peak_flops or matrix_peak(name),
         )
-
-
-def peak_memory() -> int:
-    """Bytes that tensors took at most on the current CUDA device, or without one, that the process took."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    # macOS counts bytes, Linux kilobytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _name(device: torch.device) -> str:

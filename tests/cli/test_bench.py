@@ -1,11 +1,13 @@
 """``jtr bench``: what it measures is what the training does, and where."""
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.cli.main import main
-from jtr_lightning.profiling import MATRIX_PEAK, STAGES, HostMark, StepCost
+from jtr_lightning.profiling import STAGES, HostMark, StepCost, matrix_peak, peak_memory
 from jtr_lightning.regularizers.base import Regularizer, View
 from tests.tiny import SIZE, TinyData, ToyNetwork
 
@@ -82,6 +84,20 @@ class SleepyAdam(torch.optim.Adam):
         return loss
 
 
+class Seen(L.Callback):
+    """Leaves a file behind."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        Path("seen").touch()
+
+
+class Stops(L.Callback):
+    """Ends the training behind its first step."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        trainer.should_stop = True
+
+
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
 
@@ -136,12 +152,44 @@ def test_nothing_is_left_behind() -> None:
     assert counter.get_total_flops() == 2 * 2 * 2 * 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.check_val_every_n_epoch", "10"],
+        ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "1000"],
+        ["--trainer.max_time", "00:00:00:00"],
+        ["--trainer.fast_dev_run", "true"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_what_a_config_says_of_a_whole_training_does_not_matter(options: list[str]) -> None:
+    assert bench(*options)["steps_per_second"] > 0
+
+
+def test_callbacks_that_need_what_is_left_out_are_left_out_and_no_other() -> None:
+    needy = ["LearningRateMonitor", "ModelCheckpoint", "DeviceStatsMonitor"]
+    callbacks = [*({"class_path": name} for name in needy), {"class_path": f"{__name__}.Seen"}]
+    stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/score", "mode": "max"}}
+    bench("--trainer.callbacks", json.dumps([*callbacks, stopping]))
+    assert Path("seen").exists()
+    assert {path.name for path in Path().iterdir()} == {"seen", "bench.json"}
+
+
+def test_a_title_stands_above_the_table_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    bench()
+    printed = capsys.readouterr().out.splitlines()
+    assert "One training step on 1 x cpu, precision 32-true" in printed
+
+
 def test_the_table_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
     bench("--model.regularizer", "Sleepy")
     printed = capsys.readouterr().out
     for part in ("steps per second", "samples per second", "peak memory", "TFLOP per step", *STAGES):
         assert part in printed
-    assert "matrix peak" not in printed  # unknown of a CPU
+    assert re.search("share of the matrix peak .* peak of this device unknown", printed)
     assert "Validation" not in printed
 
 
@@ -149,13 +197,51 @@ def test_memory_is_what_the_process_needs() -> None:
     assert 50 * 2**20 < bench()["peak_memory"] < 100 * 2**30
 
 
-def test_the_share_of_peak_is_known_for_known_devices() -> None:
-    cost = StepCost(0.5, {}, 0, int(98.9e12), 4, 2, "NVIDIA H100 80GB HBM3")
+def test_memory_is_of_the_device_that_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU, too, which this training does not use."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 17 + device.index)
+    assert peak_memory(torch.device("cpu")) > 50 * 2**20
+    assert peak_memory(torch.device("cuda", 1)) == 18
+
+
+@pytest.mark.parametrize(
+    ("device", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA L40", 181),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA A10G", None),
+        ("cpu", None),
+    ],
+)
+def test_the_peak_is_known_of_these_devices_and_not_of_ones_like_them(
+    device: str, tflops: float | None
+) -> None:
+    assert matrix_peak(device) == (None if tflops is None else pytest.approx(tflops * 1e12))
+
+
+def test_the_share_of_the_peak_is_that_of_one_device() -> None:
+    cost = StepCost(0.5, {}, 0, int(98.9e12), 4, 2, "NVIDIA H100 80GB HBM3", peak_flops=989e12)
     assert cost.share_of_peak == pytest.approx(0.2)
-    assert StepCost(0.5, {}, 0, 1, 4, 2, "NVIDIA H100 PCIe").share_of_peak == pytest.approx(2 / 756e12)
-    assert StepCost(0.5, {}, 0, 1, 4, 2, "cpu").share_of_peak is None
     assert cost.to_dict()["samples_per_second"] == 16
-    assert list(MATRIX_PEAK).index("L40S") < list(MATRIX_PEAK).index("L4")
+    assert StepCost(0.5, {}, 0, 1, 4, 2, "cpu").share_of_peak is None
+
+
+def test_a_peak_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    found = bench("--peak-tflops", "0.5")
+    assert found["share_of_peak"] == pytest.approx(found["flops"] / found["seconds"] / 0.5e12)
+    assert f"{100 * found['share_of_peak']:.1f} % of 0.5 TFLOP per second" in capsys.readouterr().out
 
 
 def test_marks_measure_time() -> None:
@@ -169,6 +255,11 @@ def test_marks_measure_time() -> None:
     [
         (["--steps", "0"], "--steps should be at least 1; found 0"),
         (["--warm-up", "0"], "--warm-up should be at least 1; found 0"),
+        (["--peak-tflops", "0"], "--peak-tflops should be above 0; found 0"),
+        (
+            ["--trainer.callbacks", json.dumps([{"class_path": f"{__name__}.Stops"}])],
+            "should have 26 steps; found that it ended before",
+        ),
         (["--json", "nowhere/a.json"], "found no folder 'nowhere'"),
         (["--data.scenario", "OneLable"], "OneLabel"),
     ],

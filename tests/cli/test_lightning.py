@@ -187,6 +187,23 @@ def test_a_task_of_your_own_by_subclassing() -> None:
     assert set(tested.metrics) == {"test/albedo/l1", "test/albedo/rmse", "test/score"}
 
 
+def test_a_module_of_the_current_folder_is_found_from_a_config_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    Path("found_beside.py").write_text(
+        "from tests.tiny import Agreement\n\n\nclass Mine(Agreement):\n    pass\n"
+    )
+    Path("configs").mkdir()
+    config = {"model": {"init_args": {"regularizer": "found_beside.Mine"}}}
+    Path("configs/mine.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as leave:
+        main(["fit", *BASE, "--config", "configs/mine.yaml", "--print_config"])
+    assert leave.value.code == 0
+    assert "found_beside.Mine" in capsys.readouterr().out
+    del sys.modules["found_beside"]
+
+
 # Optimizers: no argument of one class may reach another
 
 

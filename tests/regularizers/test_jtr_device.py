@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.regularizers.jtr import JTR
 from jtr_lightning.regularizers.views import ViewMaker
 from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
+from tests.host_reads import HostReads
 from tests.regularizers.helpers import (
     SOME,
     gradients,
@@ -48,14 +47,6 @@ class TestOnTheDevice:
         assert reads.seen > 100
         assert reads.found == []
 
-    def test_the_check_for_host_reads_finds_them(self) -> None:
-        values = torch.rand(4)
-        with HostReads() as reads:
-            float(values.sum())
-            values[values > 0.5]
-            values.nonzero()
-        assert len(reads.found) == 3
-
     def test_the_published_step_costs_as_counted_by_hand(self) -> None:
         """0.97 TFLOP per sample at 288x384: the authors' 1.15 less the frozen parameters' gradients and the heads."""
         size = (288, 384)
@@ -91,33 +82,6 @@ class TestOnTheDevice:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert all(bool(p.grad.isfinite().all()) for p in jtr.parameters())
-
-
-class HostReads(TorchDispatchMode):
-    """Notes every operation for which the host would have to wait for the device's values."""
-
-    names = (
-        "_local_scalar_dense", "is_nonzero", "nonzero", "nonzero_numpy", "masked_select", "equal", "bincount",
-        "unique_dim", "_unique", "_unique2", "unique_consecutive", "repeat_interleave",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.seen = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.seen += 1
-        name = function.overloadpacket.__name__
-        by_mask = name.startswith("index") and any(
-            isinstance(i, Tensor) and i.dtype == torch.bool
-            for argument in args
-            if isinstance(argument, list | tuple)
-            for i in argument
-        )
-        if name in self.names or by_mask:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 def published_autoencoder_flops(size: tuple[int, int], channels: int = 17) -> tuple[int, int, int]:

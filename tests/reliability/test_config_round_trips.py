@@ -16,7 +16,8 @@ from tests.test_sweep_files import drawn
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 LOGGERS = sorted(EXPERIMENTS.glob("loggers/*.yaml"))
-CONFIGS = sorted({*EXPERIMENTS.glob("*/*.yaml")} - {*LOGGERS, *SWEEPS})
+COMPARED = EXPERIMENTS.glob("*/results/*/methods/*.yaml")
+CONFIGS = sorted({*EXPERIMENTS.glob("*/*.yaml"), *COMPARED} - {*LOGGERS, *SWEEPS})
 KEPT = sorted(EXPERIMENTS.glob("*/results/*/configs/*.yaml"))
 ONE_OF_EACH_METHOD = list({yaml.safe_load(path.read_text())["name"]: path for path in KEPT}.values())
 

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, EarlyStopping, LearningRateMonitor
 from rich.table import Table
 
 from jtr_lightning.cli.console import console
@@ -19,11 +20,31 @@ from jtr_lightning.profiling import StepCost, StepProfiler
 
 _EPILOG = """\
 Any option of `jtr fit` may follow: --trainer.precision bf16-mixed --model.compile true --data.batch_size 16.
-Nothing is kept of the training but the numbers; validation is left out."""
+
+Where the time goes:
+  data         waiting for a batch and moving it to the device
+  forward      the network's passes, over the regularizer's views, too, and the supervised losses
+  regularizer  its views and its terms, without the network's passes
+  backward     gradients of all of them
+  optimizer    the update of the weights, and what follows in Lightning
+
+Nothing is kept of the training but the numbers. Validation, loggers, checkpoints, gradient accumulation and limits of
+time are left out, and of the config's callbacks those that need them: checkpoints, EarlyStopping, LearningRateMonitor
+and DeviceStatsMonitor."""
+
+_NEED_WHAT_IS_LEFT_OUT = (Checkpoint, EarlyStopping, LearningRateMonitor, DeviceStatsMonitor)
 
 
 class BenchCommandLine(CommandLine):
-    """A training that prints no metrics."""
+    """A training that prints no metrics and keeps nothing."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Leaves out callbacks that need what a measured training does not have."""
+        config = self._get(self.config_init, "trainer")
+        given = config["callbacks"] or []
+        given = given if isinstance(given, list) else [given]
+        config["callbacks"] = [each for each in given if not isinstance(each, _NEED_WHAT_IS_LEFT_OUT)]
+        return super().instantiate_trainer(**kwargs)
 
     def fit(self, **kwargs: Any) -> None:
         """Trains."""
@@ -47,6 +68,12 @@ def run(arguments: list[str]) -> None:
     )
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps that count (20)")
     parser.add_argument("--warm-up", type=int, default=5, metavar="N", help="steps before, which do not (5)")
+    parser.add_argument(
+        "--peak-tflops",
+        type=float,
+        metavar="P",
+        help="the device's matrix peak, for the share of it; known for some of NVIDIA's in bfloat16",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, too")
     given, options = parser.parse_known_args(arguments)
     for name, value in (("--steps", given.steps), ("--warm-up", given.warm_up)):
@@ -56,21 +83,37 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(
             f"--json should name a file in an existing folder; found no folder '{given.json.parent}'."
         )
-    profiler = StepProfiler(given.warm_up, given.steps)
+    if given.peak_tflops is not None and not given.peak_tflops > 0:
+        raise ConfigError(f"--peak-tflops should be above 0; found {given.peak_tflops:g}.")
+    peak_flops = None if given.peak_tflops is None else 1e12 * given.peak_tflops
+    profiler = StepProfiler(given.warm_up, given.steps, peak_flops)
     done = _train(options, profiler)
-    if profiler.cost is None or not done.trainer.is_global_zero:
+    if not done.trainer.is_global_zero:
         return
+    if profiler.cost is None:
+        raise ConfigError(
+            f"A measured training should have {profiler.total} steps; found that it ended before. Leave out what "
+            "ends it."
+        )
     if given.json is not None:
         text = json.dumps({**profiler.cost.to_dict(), "precision": done.trainer.precision}, indent=2)
         given.json.write_text(text + "\n", encoding="utf-8")
-    console().print(cost_table(profiler.cost, str(done.trainer.precision)))
+    cost, out = profiler.cost, console()
+    title = f"One training step on {cost.devices} x {cost.device}, precision {done.trainer.precision}"
+    out.print(title, style="bold", soft_wrap=True, markup=False)
+    out.print(cost_table(cost))
 
 
 def _train(options: list[str], profiler: StepProfiler) -> CommandLine:
     limits = {
         "max_steps": profiler.total,
         "max_epochs": profiler.total,  # an epoch has at least one step
+        "max_time": "null",
+        "fast_dev_run": "false",
         "limit_val_batches": 0,
+        # A validation that is left out must not be due later than an epoch or the training ends.
+        "check_val_every_n_epoch": 1,
+        "val_check_interval": "null",
         "logger": "false",
         "enable_checkpointing": "false",
         "accumulate_grad_batches": 1,
@@ -80,19 +123,17 @@ def _train(options: list[str], profiler: StepProfiler) -> CommandLine:
         return command_line(["fit", *options, *fixed], Path(folder), [profiler], BenchCommandLine)
 
 
-def cost_table(cost: StepCost, precision: str) -> Table:
+def cost_table(cost: StepCost) -> Table:
     """A step's cost for people.
 
     Args:
         cost: What was measured.
-        precision: The trainer's precision.
 
     Returns:
         A table to print.
     """
     numbers = cost.to_dict()
-    title = f"One training step on {cost.devices} x {escape(cost.device)}, precision {precision}"
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, show_header=False)
+    table = Table(pad_edge=False, show_header=False)
     table.add_column("what")
     table.add_column("value", justify="right")
     table.add_row("steps per second", f"{numbers['steps_per_second']:.3g}")
@@ -104,6 +145,9 @@ def cost_table(cost: StepCost, precision: str) -> Table:
     table.add_section()
     table.add_row("TFLOP per step and device", f"{cost.flops / 1e12:.4g}")
     table.add_row("TFLOP per second and device", f"{numbers['flops_per_second'] / 1e12:.4g}")
-    if cost.share_of_peak is not None:
-        table.add_row("share of the bfloat16 matrix peak", f"{100 * cost.share_of_peak:.1f} %")
+    if cost.peak_flops is None or cost.share_of_peak is None:
+        table.add_row("share of the matrix peak", "peak of this device unknown")
+    else:
+        reached = f"{100 * cost.share_of_peak:.1f} % of {cost.peak_flops / 1e12:.4g} TFLOP per second"
+        table.add_row("share of the matrix peak", reached)
     return table

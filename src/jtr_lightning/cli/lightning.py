@@ -365,8 +365,9 @@ def _find_parts() -> None:
 
     The current folder is where a user's own modules are looked for, as ``python -m`` does.
     """
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append("")
+    here = str(Path.cwd())  # not "": the parser works in a config's folder while it reads it
+    if here not in sys.path:
+        sys.path.append(here)
     for room in ("tasks", "networks", "regularizers", "data"):
         package = import_module(f"jtr_lightning.{room}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
