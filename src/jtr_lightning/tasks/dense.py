@@ -296,6 +296,11 @@ class DenseRegression(DenseTask):
     def unit(self) -> str:
         return self._unit
 
+    @property
+    def headline_floor(self) -> float:
+        """A thousandth of the way from ``low`` to ``high``."""
+        return 0.001 * (self.high - self.low)
+
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite().all(1, keepdim=True)
 
