@@ -152,19 +152,10 @@ def _(task: Depth, target: Tensor, valid: Tensor) -> list[str]:
 
 @doubts.register
 def _(task: Normals, target: Tensor, valid: Tensor) -> list[str]:
-    del task
-    length = target.norm(dim=0, keepdim=True)[valid]
-    if not len(length):
-        return ["a normal map should have a normal somewhere; found none: is it coded in another way?"]
-    off = int(((length - 1).abs() > 0.05).sum())
-    if not off:
+    del task, target
+    if valid.any():
         return []
-    lengths = f"{float(length.min()):.3g} to {float(length.max()):.3g}"
-    message = (
-        f"normals should have length 1, or 0 where they are not known; found {off} of {len(length)} vectors of lengths "
-        f"{lengths}."
-    )
-    return [message]
+    return ["a normal map should have a normal somewhere; found none: is it coded in another way?"]
 
 
 @doubts.register
