@@ -9,8 +9,9 @@ from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 _CHECK = "Look at it with `{jtr} data check {folder} --dataset {dataset}`"
+_TRAIN = "train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder}{rooms}`"
 _NEXT = {
-    "taskonomy": (_CHECK, "rooms"),
+    "taskonomy": (f"{_CHECK}; {_TRAIN}", "rooms"),
     "nyuv2": (_CHECK, "nyuv2"),
     "nyuv2_mat": (_CHECK, "nyuv2"),
     "nyuv2_h5": ("Give it to NYUv2DataModule as `extra_root`", ""),
@@ -76,6 +77,14 @@ def run(arguments: list[str]) -> None:
     folder = make_rooms(given.out, spec, layout, given.workers)
     counts = ", ".join(f"{number} {split}" for split, number in placed.items() if number)
     next_step, dataset = _NEXT[layout.name]
-    told = next_step.format(jtr=program(), folder=shlex.quote(str(folder)), dataset=dataset)
+    # All of them, since the config has its own.
+    parameters = {"size": f"[{height},{width}]", "rooms_seed": given.seed}
+    parameters |= {f"num_{split}": number for split, number in placed.items()}
+    told = next_step.format(
+        jtr=program(),
+        folder=shlex.quote(str(folder)),
+        dataset=dataset,
+        rooms="".join(f" --data.{name} {shlex.quote(str(value))}" for name, value in parameters.items()),
+    )
     for line in (f"Rooms are in {folder} ({counts}).", told):
         console().print(line, soft_wrap=True, markup=False)
