@@ -248,7 +248,7 @@ class TestCheck:
             "--data.tasks",
             tasks,
             "--data.depth_scale",
-            8 / 65535,
+            0.00012207,  # what the check names below
             "--data.train_buildings",
             "[hm3d_mini]",
         )
@@ -262,7 +262,9 @@ class TestCheck:
         # Read at the scale of other files, 16 times off.
         options = ("--data.tasks", tasks, "--data.train_buildings", "[hm3d_mini]")
         assert check(root, "--dataset", "taskonomy", *options, "--splits", "train") == 1
-        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in told
+        assert "`depth_scale` of TaskonomyDataModule, 0.00012207" in " ".join(told.split())
 
 
 def split(*arguments: Any) -> int:
