@@ -228,6 +228,11 @@ def peak_memory() -> int:
     """Bytes that tensors took at most on the current CUDA device, or without one, that the process took."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    return peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """Bytes of host memory that the process took at most since it began."""
     # macOS counts bytes, Linux kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

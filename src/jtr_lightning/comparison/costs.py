@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.profiling import peak_resident_memory
 
 _REPORT_EVERY = 5.0  # seconds
 
@@ -81,5 +80,4 @@ class Costs(L.Callback):
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # macOS counts bytes, Linux kilobytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_resident_memory()
