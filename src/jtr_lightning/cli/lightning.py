@@ -305,8 +305,9 @@ class CommandLine(LightningCLI):
         folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}
         self.metrics = best or _logged(self.trainer, "val")
-        epoch = f" of epoch {best['best_epoch']}, the best" if best else ""
-        self._report("val", f"Validation{epoch}")
+        # In files epochs count from 0, on the progress bar from 1.
+        when = f" after epoch {best['best_epoch'] + 1:.0f}, the best" if best else ""
+        self._report("val", f"Validation{when}")
         reporting.close(self.trainer.loggers)
 
     def validate(self, **kwargs: Any) -> None:
