@@ -111,8 +111,8 @@ class TestSegmentation:
             [0, 2, 1],
             [0, 0, -1],
         ]
-        for shape in ((1, 3, 2), (3,), (1, 1, 3, 1)):
-            with pytest.raises(DataError, match=r"should have the shape \[H, W\]; found"):
+        for shape in ((1, 3, 2), (3,), (1, 1, 3, 1), (0, 4), (4, 0, 1)):
+            with pytest.raises(DataError, match=r"should have the shape \[H, W\] with some pixels; found"):
                 Segmentation(3).to_target(np.zeros(shape, np.uint8))
 
     def test_a_label_without_any_class(self) -> None:

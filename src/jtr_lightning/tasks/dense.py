@@ -141,8 +141,10 @@ class Segmentation(DenseTask):
     def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
         if array.ndim == 3 and array.shape[-1] == 1:
             array = array[..., 0]
-        if array.ndim != 2:
-            raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
+        if array.ndim != 2 or not array.size:
+            raise DataError(
+                f"A segmentation label should have the shape [H, W] with some pixels; found {list(array.shape)}."
+            )
         ids = torch.as_tensor(class_ids(array))
         low, high = (int(v) for v in torch.aminmax(ids))
         if low <= self.ignore_index <= high:
