@@ -11,7 +11,6 @@ from rich import get_console
 
 from jtr_lightning.module import PartialLabelModule
 
-
 NARROW = 120
 """Columns of a terminal below which the tasks' metrics would stand one per line beside the bar."""
 

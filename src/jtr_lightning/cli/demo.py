@@ -104,8 +104,8 @@ def _verdict(tested: CommandLine, changed: bool) -> str:
         return text + "Your options changed the training but not the baseline's: the two do not compare."
     text += "No gain: a" if change <= 0 else "A"
     return text + (
-        " few minutes and one seed are too little to judge JTR by: its published gains come from trainings of 80,000 steps. "
-        f"{RESULTS} has longer runs with fewer labels and several seeds."
+        " few minutes and one seed are too little to judge JTR by: its published gains come from trainings of 80,000 "
+        f"steps. {RESULTS} has longer runs with fewer labels and several seeds."
     )
 
 
