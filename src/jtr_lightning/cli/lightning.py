@@ -190,7 +190,11 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses; looks first at what explains more than the parser's own messages would."""
+        """Parses; looks first at what explains more than the parser's own messages would.
+
+        Raises:
+            ConfigError: An argument or a config file does not fit.
+        """
         arguments = cast(list[str], args)
         subcommand = arguments[0]
         options = [key for key, _ in self._parser(subcommand).get_defaults().items()]
@@ -222,7 +226,11 @@ class CommandLine(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds the run folder, the CSV log and the checkpoints to what the user asks for."""
+        """Adds the run folder, the CSV log and the checkpoints to what the user asks for.
+
+        Raises:
+            ConfigError: The trainer's options do not fit.
+        """
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
