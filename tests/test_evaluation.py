@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -5,7 +7,15 @@ from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskMeans, delta, score
-from jtr_lightning.tasks import Depth, Normals, Segmentation
+from jtr_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    Depth,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 
 TASKS = {"segmentation": Segmentation(13), "depth": Depth(), "normals": Normals()}
 
@@ -30,6 +40,32 @@ def test_score_differences_are_mean_relative_changes_whatever_the_units() -> Non
     gain = score(better, TASKS) - score(values, TASKS)
     assert gain == pytest.approx(0.02 / 3, rel=0.02)
     assert score({**metres_to_mm, "depth": 490.0}, TASKS) - score(metres_to_mm, TASKS) == pytest.approx(gain)
+
+
+def test_one_task_at_0_does_not_outweigh_twice_as_good_others() -> None:
+    tasks = {**TASKS, "room_type": Classification(6)}
+    del tasks["normals"]
+    one_fails = {"segmentation": 0.2, "depth": 0.5, "room_type": 0.0}
+    all_weak = {"segmentation": 0.1, "depth": 1.0, "room_type": 0.02}
+    assert score(one_fails, tasks) > score(all_weak, tasks)
+    assert score({**one_fails, "room_type": 0.4}, tasks) > score(one_fails, tasks)
+
+
+@pytest.mark.parametrize(
+    ("task", "floor"),
+    [
+        (Segmentation(3), 0.01),
+        (Classification(3), 0.01),
+        (Depth(std=2000.0, unit="mm"), 2.0),
+        (Normals(), 0.1),
+        (DenseRegression(low=-1.0), 0.002),
+        (Regression(scale=10.0), 0.01),
+    ],
+)
+def test_the_score_is_bounded_where_a_headline_metric_is_0(task: Task, floor: float) -> None:
+    sign = 1 if task.higher_is_better else -1
+    assert score({"it": 0.0}, {"it": task}) == pytest.approx(sign * math.log(floor))
+    assert score({"it": 2 * floor}, {"it": task}) == pytest.approx(sign * math.log(2 * floor))
 
 
 def batch_of(available: list[list[bool]]) -> Batch:

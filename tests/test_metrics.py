@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from jtr_lightning.metrics import SegmentationScores
+from jtr_lightning.metrics import SegmentationScores, angles
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Regression, Segmentation, Task
 
 
@@ -54,6 +54,18 @@ def test_angles_in_closed_form() -> None:
     assert found["within_11_25"].item() == pytest.approx(2 / 5)
     assert found["within_22_5"].item() == pytest.approx(3 / 5)
     assert found["within_30"].item() == pytest.approx(4 / 5)
+
+
+def test_a_vector_of_length_0_is_a_right_angle_off() -> None:
+    up = torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    for first, second in ((0 * up, up), (up, 0 * up), (0 * up, 0 * up)):
+        assert angles(first, second).item() == 90
+    metrics = Normals().metrics()
+    metrics.update(0 * up, up)
+    found = metrics.compute()
+    assert found["mean_angle"].item() == 90
+    assert found["median_angle"].item() == pytest.approx(90, abs=0.1)
+    assert found["within_30"].item() == 0
 
 
 def angle_errors(*degrees: float) -> dict[str, float]:

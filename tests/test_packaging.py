@@ -1,11 +1,13 @@
 """What a newcomer meets before any of our code runs: make, the installation and its bounds."""
 
+import ast
 import configparser
 import os
 import re
 import shutil
 import subprocess
-from importlib.metadata import entry_points, version
+import sys
+from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,28 @@ def test_every_bound_of_the_library_has_its_reason_above_it() -> None:
     assert len(bounds) == len(_requirements()["install_requires"])
     without_reason = [block[number].strip() for number in bounds if number == 0 or number - 1 in bounds]
     assert without_reason == []
+
+
+def test_every_package_that_is_imported_is_listed() -> None:
+    imported: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    names = [re.match(r"[A-Za-z0-9_.-]+", line) for lines in _requirements().values() for line in lines]
+    listed = {_plain(name[0]) for name in names if name}
+    distributions = packages_distributions()
+    others = imported - set(sys.stdlib_module_names) - {"jtr_lightning"}
+    assert {"timm", "torch", "yaml"} <= others
+    missing = {name for name in others if not {_plain(d) for d in distributions.get(name, [name])} & listed}
+    assert missing == set()
+
+
+def _plain(distribution: str) -> str:
+    """The name as packages are compared."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_the_extra_all_holds_every_other_extra_but_those_of_contributors() -> None:

@@ -18,7 +18,11 @@ class Balancing(Described, nn.Module, ABC):
     """Joins the tasks' supervised losses. Built for tasks by ``PartialLabelModule``."""
 
     def build(self, tasks: Mapping[str, Task]) -> Balancing:
-        """Makes what depends on the tasks; returns itself."""
+        """Makes what depends on the tasks; returns itself.
+
+        Raises:
+            ConfigError: A parameter does not fit the tasks.
+        """
         del tasks
         return self
 

@@ -37,7 +37,11 @@ class Baseline(Described):
         return {**super().describe(), "init_args": {"name": self.name, "values": dict(self.values)}}
 
     def headlines(self, stage: str, tasks: Mapping[str, Task]) -> dict[str, float] | None:
-        """The baseline's headline metric of each task in a stage, or None if it does not know them all."""
+        """The baseline's headline metric of each task in a stage, or None if it does not know them all.
+
+        Raises:
+            ConfigError: One of them is not above 0.
+        """
         found = {}
         for name, task in tasks.items():
             value = self.values.get(f"{stage}/{name}/{task.headline}", self.values.get(name))

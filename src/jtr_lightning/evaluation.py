@@ -165,8 +165,8 @@ def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Map
 def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
     """One number to choose a checkpoint by, without a baseline and whatever the tasks' units.
 
-    The mean over the tasks of ``s_k log M_k``: differences of it are mean relative changes, so that it ranks as the
-    delta does against any baseline close by.
+    The mean over the tasks of ``s_k log max(M_k, floor_k)``: differences of it are mean relative changes, so that it
+    ranks as the delta does against any baseline close by. ``Task.headline_floor`` bounds what a single 0 weighs.
 
     Args:
         values: Task name to headline metric, at least 0.
@@ -176,7 +176,7 @@ def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
         Higher is better.
     """
     terms = [
-        (1 if tasks[name].higher_is_better else -1) * math.log(max(value, 1e-6))
+        (1 if tasks[name].higher_is_better else -1) * math.log(max(value, tasks[name].headline_floor))
         for name, value in values.items()
     ]
     return sum(terms) / len(terms)

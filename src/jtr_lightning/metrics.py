@@ -109,10 +109,13 @@ class DepthErrors(_MaskedSums):
 
 
 def angles(first: Tensor, second: Tensor) -> Tensor:
-    """Angles in degrees ``[B, 1, H, W]`` between vectors ``[B, 3, H, W]`` of any length."""
+    """Angles in degrees ``[B, 1, H, W]`` between vectors ``[B, 3, H, W]`` of any length; 90 to a zero vector."""
     # atan2 of cross and dot product: acos loses all digits near 0 degrees.
     across = torch.linalg.cross(first, second, dim=1).norm(dim=1)
-    return torch.rad2deg(torch.atan2(across, (first * second).sum(1))).unsqueeze(1)
+    along = (first * second).sum(1)
+    # A zero vector points nowhere: neither right nor opposite, as its loss 1 - <n, t> has it. atan2 would give 0.
+    pointless = (across == 0) & (along == 0)
+    return torch.where(pointless, 90.0, torch.rad2deg(torch.atan2(across, along))).unsqueeze(1)
 
 
 class AngularErrors(_MaskedSums):

@@ -223,6 +223,11 @@ class PartialLabelModule(Described, L.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
+        """Looks at the strategy.
+
+        Raises:
+            ConfigError: It is the first FSDP.
+        """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             raise ConfigError(
                 "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "

@@ -58,6 +58,9 @@ class Scenario(Described, ABC):
 
         Returns:
             bool ``[N, K]``, True where a label may be used.
+
+        Raises:
+            ConfigError: The scenario needs other tasks or samples than these.
         """
 
     def availability(self, table: SampleTable, seed: int) -> BoolArray:

@@ -85,14 +85,21 @@ class TestMake:
         assert main(command) == 1
         assert "seed 0 instead of 1" in capsys.readouterr().err
 
-    def test_what_is_printed_can_be_typed(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_is_printed_can_be_typed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         folder = make(tmp_path / "a folder" / "my rooms", "taskonomy")
         assert [path.name for path in folder.parent.iterdir()] == ["my rooms"]
-        told = re.search(r"Look at it with `(.+)`", capsys.readouterr().out)
+        told = re.search(r"Look at it with `(.+)`; train on it with `(.+)`", capsys.readouterr().out)
         assert told is not None
         command, *arguments = shlex.split(told.group(1))
         assert arguments == ["data", "check", str(folder), "--dataset", "rooms"]
         assert shutil.which(command) is not None
+        command, *arguments = shlex.split(told.group(2))
+        assert shutil.which(command) is not None
+        monkeypatch.chdir(Path(__file__).parents[2])
+        one_step = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu"]
+        assert main([*arguments, *one_step, "--data.batch_size", "2"]) == 0
 
     def test_a_folder_comes_with_its_config(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         make(tmp_path / "my rooms", "folder")
@@ -268,7 +275,7 @@ class TestCheck:
             "--data.tasks",
             tasks,
             "--data.depth_scale",
-            8 / 65535,
+            0.00012207,  # what the check names below
             "--data.train_buildings",
             "[hm3d_mini]",
         )
@@ -282,7 +289,9 @@ class TestCheck:
         # Read at the scale of other files, 16 times off.
         options = ("--data.tasks", tasks, "--data.train_buildings", "[hm3d_mini]")
         assert check(root, "--dataset", "taskonomy", *options, "--splits", "train") == 1
-        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "median of a depth should mostly be from 0.2 to 15 m; found 38.7" in told
+        assert "`depth_scale` of TaskonomyDataModule, 0.00012207" in " ".join(told.split())
 
 
 def split(*arguments: Any) -> int:
@@ -372,8 +381,8 @@ class TestSplit:
 def test_every_named_dataset_can_be_imported() -> None:
     from importlib import import_module
 
-    for known in DATASETS.values():
-        module, _, name = known.class_path.rpartition(".")
+    for class_path in DATASETS.values():
+        module, _, name = class_path.rpartition(".")
         assert hasattr(import_module(module), name)
 
 

@@ -1,6 +1,7 @@
 """``jtr demo``, cut down to seconds."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,14 @@ def test_it_trains_tests_and_draws(config: Path, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     run = Path("runs/tiny-demo/0")
     kept = json.loads((run / "metrics.json").read_text())
-    assert f"trained likewise without JTR: {kept['test/delta']:+.1f} %" in told
+    assert f"trained likewise without JTR: {kept['test/delta']:+.1f} %, one seed of each." in told
     assert "supervised MTL" in told
     assert "Data: 6 training samples, labelled (OneLabel, seed 0): segmentation 2, depth 2, normals 2" in told
     best = run / "checkpoints" / "best.ckpt"
     assert f"never seen ({program()} test --ckpt_path {best})" in told
+    memory = re.search(r"\d+ seconds in all, and at most (\d+\.\d) GiB of memory\.", told)
+    assert memory is not None
+    assert float(memory.group(1)) > 0.1
     assert f"Picture of labels and predictions: {run / 'panels.png'}" in told
     assert np.asarray(Image.open(run / "panels.png")).std() > 10
 
@@ -69,7 +73,7 @@ def test_it_never_hides_a_loss(
     kept = json.loads(Path("runs/tiny-demo/0/metrics.json").read_text())
     assert (kept["test/delta"] > 0) is gains
     assert ("No gain: " in told) is not gains
-    assert "too short to judge JTR by" in told
+    assert "too little to judge JTR by" in told
 
 
 def test_options_change_the_training_and_say_that_the_baseline_does_not_follow(

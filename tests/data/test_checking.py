@@ -205,6 +205,7 @@ def test_a_median_in_another_unit_is_wrong_once_for_all(tmp_path: Path) -> None:
     found = problems(one_task(tmp_path / "wrong", task, [full(32), full(40), full(3)]))
     assert len(found) == 1
     assert "Task 'label': the median of a depth should mostly be from 0.2 to 15 m; found 32" in found[0]
+    assert "`depth_scale` of TaskonomyDataModule, 0.00012207" in found[0]
 
 
 def test_a_depth_that_the_task_codes_with_other_statistics_is_noted(tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ class TestSegmentation:
             [0, 2, 1],
             [0, 0, -1],
         ]
-        for shape in ((1, 3, 2), (3,), (1, 1, 3, 1)):
-            with pytest.raises(DataError, match=r"should have the shape \[H, W\]; found"):
+        for shape in ((1, 3, 2), (3,), (1, 1, 3, 1), (0, 4), (4, 0, 1)):
+            with pytest.raises(DataError, match=r"should have the shape \[H, W\] with some pixels; found"):
                 Segmentation(3).to_target(np.zeros(shape, np.uint8))
 
     def test_a_label_without_any_class(self) -> None:
@@ -253,6 +253,24 @@ class TestNormals:
             .T.view(1, 3, 1, 3)
         )
         assert Normals().valid(target).flatten().tolist() == [False, True, True]
+
+    def test_a_label_of_vectors_of_another_length_is_refused(self) -> None:
+        label = np.zeros((2, 3, 3), dtype=np.float32)
+        label[0] = [0.0, 0.6, -0.8]
+        label[1, 0] = np.nan
+        for factor in (0.96, 1.0, 1.04):
+            kept = Normals().to_target(label * np.float32(factor))
+            assert np.array_equal(kept.permute(1, 2, 0), label * np.float32(factor), equal_nan=True)
+        with pytest.raises(DataError, match=r"found 3 of 6 vectors of lengths 2 to 2\. Divide them"):
+            Normals().to_target(2 * label)
+        with pytest.raises(DataError, match=r"found 3 of 6 vectors of lengths 0\.94 to 0\.94"):
+            Normals().to_target(label * np.float32(0.94))
+
+    def test_all_codes_of_8_bits_pass_as_normals(self) -> None:
+        unit = np.random.default_rng(0).normal(size=(40, 50, 3))
+        unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
+        codes = np.round((unit + 1) * 127.5)
+        assert Normals().valid(Normals().to_target(codes / 127.5 - 1)[None]).all()
 
     def test_reconstruction_compares_with_the_normal_behind_the_code(self) -> None:
         task = Normals()

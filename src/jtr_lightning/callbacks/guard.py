@@ -135,7 +135,11 @@ class NonFiniteGuard(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Looks before anything is kept."""
+        """Looks before anything is kept.
+
+        Raises:
+            TrainingError: A loss, a gradient or a weight is not finite.
+        """
         self._look(trainer, wait=True)
         for name, weight in pl_module.named_parameters():
             if not weight.isfinite().all():
@@ -150,7 +154,11 @@ class NonFiniteGuard(L.Callback):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Looks at the gradients, and takes them away to skip: an optimizer passes over a weight without one."""
+        """Looks at the gradients, and takes them away to skip: an optimizer passes over a weight without one.
+
+        Raises:
+            TrainingError: A loss or gradient is not finite; where such steps are skipped, too many in a row.
+        """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         # With 16 bits an overflow of the gradients is usual, and the scaler of the loss answers it itself.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None

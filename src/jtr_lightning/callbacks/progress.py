@@ -7,12 +7,19 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich import get_console
 
 from jtr_lightning.module import PartialLabelModule
 
+NARROW = 120
+"""Columns of a terminal below which the tasks' metrics would stand one per line beside the bar."""
+
 
 class LossBar(RichProgressBar):
-    """Lightning's bar with the loss of every ``log_every_n_steps``-th step.
+    """Lightning's bar with the loss of every ``log_every_n_steps``-th step, and epochs counted from 1.
+
+    A terminal of less than ``NARROW`` columns shows of all metrics the loss and the delta alone, or without a baseline
+    the score.
 
     A metric that is logged with ``prog_bar=True`` is read in every step, bar or no bar, and a GPU is waited for each
     time; this bar reads the loss in the steps whose metrics the loggers read, too.
@@ -42,7 +49,18 @@ class LossBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """What stands behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
-        return metrics if self._loss is None else {"train/loss": self._loss, **metrics}
+        if self._loss is not None:
+            metrics = {"train/loss": self._loss, **metrics}
+        if get_console().width >= NARROW:
+            return metrics
+        one = "val/delta" if "val/delta" in metrics else "val/score"
+        return {name: value for name, value in metrics.items() if name in ("train/loss", one)}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """What stands before the bar, of the same width as the word there during a validation."""
+        last = self.trainer.max_epochs
+        of = "" if last in (None, -1) else f"/{last}"
+        return f"Epoch {current_epoch + 1}{of}".ljust(len(self.validation_description))
 
 
 def loss_bar(callbacks: Sequence[L.Callback], enabled: bool | None) -> list[LossBar]:

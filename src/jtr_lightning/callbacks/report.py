@@ -34,7 +34,11 @@ class Report(L.Callback):
         self.folder = None if folder is None else Path(folder)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes ``facts.json``."""
+        """Writes ``facts.json``.
+
+        Raises:
+            ConfigError: The data are not those of a ``PartialLabelDataModule``.
+        """
         if self.folder is None or not trainer.is_global_zero:
             return
         data = getattr(trainer, "datamodule", None)

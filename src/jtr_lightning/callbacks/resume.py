@@ -102,7 +102,11 @@ class Resume(Checkpoint):
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts everything back, and takes over from Lightning the answer to SIGTERM where it must be agreed on."""
+        """Puts everything back, and takes over from Lightning the answer to SIGTERM where it must be agreed on.
+
+        Raises:
+            ConfigError: The checkpoint does not hold the random states in the form that is read.
+        """
         self._saved_step = trainer.global_step
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             # Lightning's own talks to the other processes from within the signal, which may be in the middle of

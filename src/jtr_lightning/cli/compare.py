@@ -109,6 +109,9 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Returns:
         Our own arguments, and the others.
+
+    Raises:
+        ConfigError: An option has no value.
     """
     own: list[str] = []
     overrides: list[str] = []

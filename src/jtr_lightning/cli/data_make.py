@@ -16,8 +16,11 @@ _EXTRA = (
 _CONFIG = (
     "Look at it with `{jtr} data check --config {config}`, train on it with `{jtr} fit --config {config}`"
 )
+_TRAIN = (
+    "train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder} --data.size {size}{rooms}`"
+)
 _NEXT = {
-    "taskonomy": (_CHECK, "rooms"),
+    "taskonomy": (f"{_CHECK}; {_TRAIN}", "rooms"),
     "nyuv2": (_CHECK, "nyuv2"),
     "nyuv2_mat": (_CHECK, "nyuv2"),
     "nyuv2_h5": (_EXTRA, "nyuv2"),
@@ -83,6 +86,8 @@ def run(arguments: list[str]) -> None:
     folder = make_rooms(given.out, spec, layout, given.workers)
     counts = ", ".join(f"{number} {split}" for split, number in placed.items() if number)
     next_step, dataset = _NEXT[layout.name]
+    # All of them, since the config of the command has its own.
+    rooms = {f"num_{split}": number for split, number in placed.items()} | {"rooms_seed": given.seed}
     places = {
         "folder": folder,
         "labelled": folder.with_name(f"{folder.name}_labelled"),
@@ -90,6 +95,7 @@ def run(arguments: list[str]) -> None:
         "size": f"[{height},{width}]",
     }
     words = {name: shlex.quote(str(place)) for name, place in places.items()}
+    words["rooms"] = "".join(f" --data.{name} {number}" for name, number in rooms.items())
     told = next_step.format(jtr=program(), dataset=dataset, **words)
     for line in (f"Rooms are in {folder} ({counts}).", told):
         console().print(line, soft_wrap=True, markup=False)

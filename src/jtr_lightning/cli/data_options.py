@@ -6,8 +6,7 @@ import json
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,6 @@ from jsonargparse import ArgumentParser, Namespace
 from jtr_lightning.cli.configs import option, read_config
 from jtr_lightning.cli.messages import sentence
 from jtr_lightning.data.base import PartialLabelDataModule
-from jtr_lightning.disk import read_object
 from jtr_lightning.errors import ConfigError, did_you_mean
 
 USAGE = (
@@ -26,44 +24,15 @@ USAGE = (
 )
 
 
-def nothing_to_see(root: Path) -> dict[str, Any]:
-    """The files tell no parameter of the data module."""
-    del root
-    return {}
-
-
-@dataclass(frozen=True)
-class KnownDataset:
-    """A dataset that has a name on the command line.
-
-    Attributes:
-        class_path: Its data module.
-        look: What the files in its folder tell of the data module's parameters.
-    """
-
-    class_path: str
-    look: Callable[[Path], dict[str, Any]] = nothing_to_see
-
-
-def _rooms(root: Path) -> dict[str, Any]:
-    from jtr_lightning.data.rooms.writing import INFO_FILE
-
-    try:
-        info = read_object(root / INFO_FILE)
-        numbers = {f"num_{split}": info[split] for split in ("train", "val", "test")}
-        return {**numbers, "size": [info["height"], info["width"]], "rooms_seed": info["seed"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # the data module says what is wrong
-
-
 DATASETS = {
-    "nyuv2": KnownDataset("jtr_lightning.data.nyuv2.NYUv2DataModule"),
-    "cityscapes": KnownDataset("jtr_lightning.data.cityscapes.CityscapesDataModule"),
-    "taskonomy": KnownDataset("jtr_lightning.data.taskonomy.TaskonomyDataModule"),
-    "folder": KnownDataset("jtr_lightning.data.folder.FolderDataModule"),
-    "rooms": KnownDataset("jtr_lightning.data.rooms.datamodule.RoomsDataModule", _rooms),
-    "packed": KnownDataset("jtr_lightning.data.packed.PackedDataModule"),
+    "nyuv2": "jtr_lightning.data.nyuv2.NYUv2DataModule",
+    "cityscapes": "jtr_lightning.data.cityscapes.CityscapesDataModule",
+    "taskonomy": "jtr_lightning.data.taskonomy.TaskonomyDataModule",
+    "folder": "jtr_lightning.data.folder.FolderDataModule",
+    "rooms": "jtr_lightning.data.rooms.datamodule.RoomsDataModule",
+    "packed": "jtr_lightning.data.packed.PackedDataModule",
 }
+"""The data module of each dataset that has a name on the command line."""
 
 
 def names_a_dataset(arguments: Sequence[str]) -> bool:
@@ -126,7 +95,7 @@ def parse_with_dataset(
     parser.add_subclass_arguments(PartialLabelDataModule, "data", required=False, help=USAGE)
     helps = any(argument == "-h" or argument.startswith(("--help", "--data.help")) for argument in arguments)
     if helps:
-        parse(parser, [DATASETS[a].class_path if a in DATASETS else a for a in arguments])
+        parse(parser, [DATASETS.get(a, a) for a in arguments])
     if not names_a_dataset(arguments):
         raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
     given = parse(parser, _spelled_out(list(arguments)))
@@ -146,9 +115,7 @@ def _spelled_out(arguments: list[str]) -> list[str]:
             raise ConfigError(
                 f"Parameter `dataset` should be the kind of dataset; found '{name}', {did_you_mean(name, DATASETS)}"
             )
-        before += ["--data", DATASETS[name].class_path]
-        for parameter, value in (DATASETS[name].look(Path(root)) if root else {}).items():
-            before += [f"--data.{parameter}", str(value)]
+        before += ["--data", DATASETS[name]]
     if root is not None:
         if not before:
             raise ConfigError(
@@ -174,8 +141,8 @@ def _import_parts() -> None:
         sys.path.append("")
     for module in ("tasks", "scenarios", "data.transforms", "data.codings"):
         import_module(f"jtr_lightning.{module}")
-    for dataset in DATASETS.values():
-        import_module(dataset.class_path.rpartition(".")[0])
+    for class_path in DATASETS.values():
+        import_module(class_path.rpartition(".")[0])
 
 
 def usable_cores() -> int:

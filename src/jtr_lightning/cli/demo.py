@@ -21,6 +21,7 @@ from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.profiling import peak_memory
 
 CONFIG = Path("experiments") / "rooms" / "demo.yaml"
 RESULTS = Path("experiments") / "rooms" / "results"
@@ -58,7 +59,9 @@ def run(arguments: list[str]) -> None:
     _say(_verdict(tested, changed=bool(changes)))
     picture = fitted.folder / PICTURE
     draw(cast(PartialLabelModule, tested.model), tested.datamodule).save(picture)
-    _say(f"Picture of labels and predictions: {picture}\n{time.monotonic() - start:.0f} seconds in all.")
+    seconds, memory = time.monotonic() - start, peak_memory(torch.device("cpu")) / 2**30
+    _say(f"Picture of labels and predictions: {picture}")
+    _say(f"{seconds:.0f} seconds in all, and at most {memory:.1f} GiB of memory.")
 
 
 _INTRODUCTION = """
@@ -96,13 +99,13 @@ def _verdict(tested: CommandLine, changed: bool) -> str:
     change = tested.metrics.get("test/delta")
     if change is None:
         return "There is no baseline to compare with for these tasks."
-    text = f"Delta against supervised MTL, trained likewise without JTR: {change:+.1f} %. "
+    text = f"Delta against supervised MTL, trained likewise without JTR: {change:+.1f} %, one seed of each. "
     if changed:
         return text + "Your options changed the training but not the baseline's: the two do not compare."
     text += "No gain: a" if change <= 0 else "A"
     return text + (
-        " few minutes are too short to judge JTR by: its published gains come from trainings of 80,000 steps. "
-        f"{RESULTS} has a longer run with fewer labels."
+        " few minutes and one seed are too little to judge JTR by: its published gains come from trainings of 80,000 "
+        f"steps. {RESULTS} has longer runs with fewer labels and several seeds."
     )
 
 

@@ -191,7 +191,11 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses; looks first at what explains more than the parser's own messages would."""
+        """Parses; looks first at what explains more than the parser's own messages would.
+
+        Raises:
+            ConfigError: An argument or a config file does not fit.
+        """
         arguments = cast(list[str], args)
         subcommand = arguments[0]
         options = [key for key, _ in self._parser(subcommand).get_defaults().items()]
@@ -223,7 +227,11 @@ class CommandLine(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Adds the run folder, the CSV log and the checkpoints to what the user asks for."""
+        """Adds the run folder, the CSV log and the checkpoints to what the user asks for.
+
+        Raises:
+            ConfigError: The trainer's options do not fit.
+        """
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
@@ -306,8 +314,9 @@ class CommandLine(LightningCLI):
         folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}
         self.metrics = best or _logged(self.trainer, "val")
-        epoch = f" of epoch {best['best_epoch']}, the best" if best else ""
-        self._report("val", f"Validation{epoch}")
+        # In files epochs count from 0, on the progress bar from 1.
+        when = f" after epoch {best['best_epoch'] + 1:.0f}, the best" if best else ""
+        self._report("val", f"Validation{when}")
         reporting.close(self.trainer.loggers)
 
     def validate(self, **kwargs: Any) -> None:

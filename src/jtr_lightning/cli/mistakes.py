@@ -14,7 +14,11 @@ from jtr_lightning.errors import ConfigError, UserError
 
 @contextmanager
 def mistakes_as_user_errors() -> Iterator[None]:
-    """Raises the user's mistake behind an exception, if there is one, in place of it."""
+    """Raises the user's mistake behind an exception, if there is one, in place of it.
+
+    Raises:
+        UserError: The mistake; any other exception as it was.
+    """
     try:
         yield
     except MisconfigurationException as error:

@@ -83,6 +83,9 @@ def restoring() -> Iterator[None]:
 
     A whole file of a foreign writer may hold anything under the names that are restored; the places that read it are
     Lightning's and any callback's, so it is known by where the error comes from.
+
+    Raises:
+        ConfigError: A part cannot be restored.
     """
     try:
         yield

@@ -64,7 +64,11 @@ def loggers(given: Any, folder: Path, checkpoint: str | None) -> Any:
 
 
 def expect_a_validation(config: Any) -> None:
-    """Lightning would train to the end, and keep no best checkpoint."""
+    """Lightning would train to the end, and keep no best checkpoint.
+
+    Raises:
+        ConfigError: There are fewer epochs than from one validation to the next.
+    """
     every, epochs = config["check_val_every_n_epoch"], config["max_epochs"]
     if config["fast_dev_run"] or every is None or epochs is None or not 0 < epochs < every:
         return

@@ -214,7 +214,7 @@ class SafeTensors(ExportFormat):
     """The weights alone, with a plain description of the network; ``load_network`` reads it with this library."""
 
     suffix = ".safetensors"
-    packages = ("safetensors",)
+    packages = ("safetensors",)  # always there; its version goes into the description
     tolerance = 0.0
 
     def attempts(self, height: int, width: int) -> Sequence[Attempt]:

@@ -70,6 +70,9 @@ class Network(Described, nn.Module, ABC):
         Returns:
             Task name to raw output, ``[B, channels, H, W]`` for a dense task and ``[B, channels]`` for an image-level
             one; and the encoder's features for regularizers, from the finest to the deepest ``[B, C_i, h_i, w_i]``.
+
+        Raises:
+            ConfigError: In training, the batch is too small for the network's normalisation.
         """
 
 

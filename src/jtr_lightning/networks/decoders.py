@@ -21,6 +21,9 @@ class Decoder(Described, ABC):
         stride: The image's size over that of the decoder's output.
         encoder_stride: The image's size over that of the encoder's deepest feature; below 32 the encoder is dilated,
             which not every encoder can be.
+
+    Raises:
+        ConfigError: The width is below 1.
     """
 
     stride: int = 1

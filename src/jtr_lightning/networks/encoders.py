@@ -50,7 +50,11 @@ def make_encoder(name: str, weights: str | None = None, output_stride: int = 32)
 
 
 def check_name(name: str) -> None:
-    """Raises ``ConfigError`` unless there is an encoder of this name."""
+    """Refuses a name that no encoder has.
+
+    Raises:
+        ConfigError: There is no encoder of this name.
+    """
     import timm
     from segmentation_models_pytorch.encoders import encoders
 
@@ -71,7 +75,11 @@ def architecture(name: str) -> str:
 
 
 def build(name: str, output_stride: int, **timm_settings: Any) -> nn.Module:
-    """Makes the encoder; ``timm_settings`` go to ``timm.create_model``."""
+    """Makes the encoder; ``timm_settings`` go to ``timm.create_model``.
+
+    Raises:
+        ConfigError: It has no pyramid of features at this stride.
+    """
     from segmentation_models_pytorch.encoders import get_encoder
 
     try:

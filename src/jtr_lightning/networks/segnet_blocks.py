@@ -269,7 +269,11 @@ def init_xavier(module: nn.Module) -> None:
 
 
 def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
-    """Raises ``ConfigError`` unless widths and depths describe the same, at least one, stages."""
+    """Looks whether widths and depths describe the same, at least one, stages.
+
+    Raises:
+        ConfigError: They do not.
+    """
     if not widths or len(widths) != len(depths) or min(*widths, *depths) < 1:
         raise ConfigError(
             "Parameters `widths` and `depths` should give the channels and the convolutions of each stage, as many of "

@@ -76,7 +76,11 @@ class Regularizer(Described, nn.Module, ABC):
         return self
 
     def make_layers(self, tasks: Mapping[str, Task], feature_channels: Sequence[int]) -> None:
-        """Makes the parameters whose size depends on the tasks; nothing by default."""
+        """Makes the parameters whose size depends on the tasks; nothing by default.
+
+        Raises:
+            ConfigError: The method cannot work on these tasks.
+        """
         del tasks, feature_channels
 
     def start_training(self, available: Tensor) -> None:

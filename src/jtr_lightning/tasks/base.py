@@ -55,6 +55,16 @@ class Task(Described, ABC):
     def unit(self) -> str:
         """Unit of the values; empty for none."""
 
+    @property
+    def headline_floor(self) -> float:
+        """The least that the headline metric counts as in ``val/score``, which takes its logarithm; above 0.
+
+        Below all that trainings differ in, or it would change which epoch is the best; but not by so much that a
+        single 0 decides, whatever the other tasks do. By default 0.01 where higher is better, as of a fraction, and
+        0.000001 else, since an error may have any unit.
+        """
+        return 0.01 if self.higher_is_better else 1e-6
+
     @abstractmethod
     def target_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Shape of one target, without the batch, for an image of this size."""

@@ -141,8 +141,10 @@ class Segmentation(DenseTask):
     def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
         if array.ndim == 3 and array.shape[-1] == 1:
             array = array[..., 0]
-        if array.ndim != 2:
-            raise DataError(f"A segmentation label should have the shape [H, W]; found {list(array.shape)}.")
+        if array.ndim != 2 or not array.size:
+            raise DataError(
+                f"A segmentation label should have the shape [H, W] with some pixels; found {list(array.shape)}."
+            )
         ids = torch.as_tensor(class_ids(array))
         low, high = (int(v) for v in torch.aminmax(ids))
         if low <= self.ignore_index <= high:
@@ -295,6 +297,11 @@ class DenseRegression(DenseTask):
     @property
     def unit(self) -> str:
         return self._unit
+
+    @property
+    def headline_floor(self) -> float:
+        """A thousandth of the way from ``low`` to ``high``."""
+        return 0.001 * (self.high - self.low)
 
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite().all(1, keepdim=True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import at_least_float32, masked_mean
 from jtr_lightning.tasks.dense import DenseTask, unit_length
 
 if TYPE_CHECKING:
+    import numpy as np
     from torchmetrics import MetricCollection
 
 
@@ -71,6 +72,11 @@ class Depth(DenseTask):
     @property
     def unit(self) -> str:
         return self._unit
+
+    @property
+    def headline_floor(self) -> float:
+        """A thousandth of ``std``."""
+        return 0.001 * self.std
 
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite() & (target > 0)
@@ -137,6 +143,10 @@ class Depth(DenseTask):
         return masked_mean((at_least_float32(output).sigmoid() - code).abs(), mask)
 
 
+LENGTH_TOLERANCE = 0.05
+"""How far from 1 the length of a true normal may be: codes of 8 bits keep it to a hundredth."""
+
+
 class Normals(DenseTask):
     """Surface normals, unit vectors in the camera's frame with x to the right. Valid where not the zero vector.
 
@@ -154,8 +164,27 @@ class Normals(DenseTask):
     def unit(self) -> str:
         return ""  # of the vectors; angles between them have one
 
+    @property
+    def headline_floor(self) -> float:
+        """A tenth of a degree."""
+        return 0.1
+
     def valid(self, target: Tensor) -> Tensor:
         return target.isfinite().all(1, keepdim=True) & (target != 0).any(1, keepdim=True)
+
+    def to_target(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """As of every dense task; refuses a valid normal whose length is not within ``LENGTH_TOLERANCE`` of 1."""
+        target = super().to_target(array)
+        length = target.norm(dim=0)
+        # Of another length, 1 - <n_hat, n> is no longer 0 where the prediction is right.
+        strange = length[self.valid(target[None])[0, 0] & ((length - 1).abs() > LENGTH_TOLERANCE)]
+        if len(strange):
+            raise DataError(
+                f"A normal should have length 1, give or take {LENGTH_TOLERANCE:g}, or be the zero vector where it is "
+                f"not known; found {len(strange)} of {length.numel()} vectors of lengths {float(strange.min()):.3g} to "
+                f"{float(strange.max()):.3g}. Divide them by their length; the coding UnitVectors does."
+            )
+        return target
 
     def activate(self, raw: Tensor) -> Tensor:
         return unit_length(at_least_float32(raw))

@@ -149,6 +149,11 @@ class Regression(ImageTask):
     def unit(self) -> str:
         return self._unit
 
+    @property
+    def headline_floor(self) -> float:
+        """A thousandth of ``scale``."""
+        return 0.001 * self.scale
+
     def target_shape(self, height: int, width: int) -> tuple[int, ...]:
         del height, width
         return (self.channels,)

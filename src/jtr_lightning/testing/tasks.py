@@ -133,6 +133,7 @@ class TaskContract:
         values = _floats(metrics)
         assert task.headline in values
         assert all(np.isfinite(value) for value in values.values())
+        assert task.headline_floor > 0
 
     def test_the_facts_of_metrics_are_of_metrics_that_there_are(self, task: Task) -> None:
         metrics = task.metrics()

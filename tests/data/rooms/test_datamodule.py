@@ -163,15 +163,32 @@ def test_rooms_are_made_once_and_other_parameters_get_another_folder(root: Path)
 
 
 def test_rooms_made_by_hand_are_read_from_their_own_folder(tmp_path: Path) -> None:
-    folder = make_rooms(tmp_path / "mine", RoomsSpec(3, 2, 1, H, W), workers=1, progress=False)
+    spec = RoomsSpec(3, 2, 1, H, W, seed=7)
+    folder = make_rooms(tmp_path / "mine", spec, workers=1, progress=False)
     before = sorted(tmp_path.rglob("*"))
-    data = RoomsDataModule(root=folder, size=(H, W), num_train=3, num_val=2, num_test=1)
-    data.prepare_data()
-    data.setup("fit")
-    assert len(data.datasets["train"]) == 3
+    for asked in ({}, {"size": (H, W), "num_train": 3, "num_val": 2, "num_test": 1, "rooms_seed": 7}):
+        data = RoomsDataModule(root=folder, **asked)  # type: ignore[arg-type]
+        assert data.spec == spec
+        assert data.size == (H, W)
+        data.prepare_data()
+        data.setup("fit")
+        assert len(data.datasets["train"]) == 3
     assert sorted(tmp_path.rglob("*")) == before
-    with pytest.raises(DataError, match="found train 3 instead of 400"):
-        RoomsDataModule(root=folder, size=(H, W), num_val=2, num_test=1).prepare_data()
+
+
+def test_other_rooms_than_those_made_by_hand_are_refused(tmp_path: Path) -> None:
+    folder = make_rooms(tmp_path / "mine", RoomsSpec(3, 2, 1, H, W), workers=1, progress=False)
+    with pytest.raises(DataError, match=r"found train 3 instead of 400\. .*take these rooms"):
+        RoomsDataModule(root=folder, num_train=400).prepare_data()
+    with pytest.raises(DataError, match=r"found height 32 instead of 16, width 40 instead of 24"):
+        RoomsDataModule(root=folder, size=(16, 24)).prepare_data()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"train": 3}', '{"train": -1}'])
+def test_a_damaged_description_of_rooms_is_told(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "rooms.json").write_text(damage)
+    with pytest.raises(DataError, match=r"readable rooms\.json|found layout None"):
+        RoomsDataModule(root=tmp_path).prepare_data()
 
 
 def test_default_root_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from jtr_lightning.data.codings import ClassIds, Levels
 from jtr_lightning.data.dataset import OnError
 from jtr_lightning.data.rooms.layouts import IMAGE_LABELS_FILE, TaskonomyLayout
 from jtr_lightning.data.rooms.scene import CLASS_NAMES, ROOM_TYPES
-from jtr_lightning.data.rooms.writing import INFO_FILE, RoomsSpec, is_complete, make_rooms
+from jtr_lightning.data.rooms.writing import INFO_FILE, RoomsSpec, is_complete, make_rooms, spec_in
 from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy import TaskonomyDataModule, TaskonomySource
 from jtr_lightning.data.taskonomy_domains import Domain, known_domains
@@ -65,19 +66,20 @@ class RoomsDataModule(TaskonomyDataModule):
 
     Args:
         root: A folder in which rooms are made and kept, the user's cache folder by default; or the folder of rooms
-            made by hand, whose parameters must then be given here, too.
+            that were made by hand (``jtr data make rooms``).
         tasks: Names of the tasks above, or names with tasks; segmentation, depth and normals by default.
         scenario: Which training labels may be used; all by default.
         seed: Seed of the scenario, the order and the augmentation.
         batch_size: Samples per batch and device.
         num_workers: Loader processes.
-        size: Height and width of the rendered images.
+        size: Height and width of the rendered images. None here and below: as in the folder of rooms made by hand, else
+            128 and 160.
         augmentation: What to do to training images; None for nothing.
         on_error: What to do about an unreadable file, see ``PartialLabelDataModule``.
-        num_train: Number of rooms for training.
-        num_val: Number of rooms for validation.
-        num_test: Number of rooms for testing.
-        rooms_seed: Seed of the rooms themselves; another seed gives other rooms.
+        num_train: Number of rooms for training; None for 400.
+        num_val: Number of rooms for validation; None for 60.
+        num_test: Number of rooms for testing; None for 60.
+        rooms_seed: Seed of the rooms themselves, None for 0; another seed gives other rooms.
         make_workers: Processes that make the rooms; by default one per core.
 
     Raises:
@@ -94,26 +96,33 @@ class RoomsDataModule(TaskonomyDataModule):
         seed: int = 0,
         batch_size: int = 8,
         num_workers: int = 0,
-        size: tuple[int, int] = (128, 160),
+        size: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
         on_error: OnError = "raise",
-        num_train: int = 400,
-        num_val: int = 60,
-        num_test: int = 60,
-        rooms_seed: int = 0,
+        num_train: int | None = None,
+        num_val: int | None = None,
+        num_test: int | None = None,
+        rooms_seed: int | None = None,
         make_workers: int | None = None,
     ) -> None:
-        spec = RoomsSpec(num_train, num_val, num_test, *size, seed=rooms_seed)
         cache = platformdirs.user_cache_path("jtr_lightning", appauthor=False)
         folder = cache if root is None else Path(root).expanduser()
+        by_hand = (folder / INFO_FILE).exists()
+        height, width = (None, None) if size is None else size
+        asked = {"train": num_train, "val": num_val, "test": num_test, "seed": rooms_seed}
+        asked |= {"height": height, "width": width}
+        spec = replace(
+            spec_in(folder) if by_hand else RoomsSpec(),
+            **{name: value for name, value in asked.items() if value is not None},
+        )
         super().__init__(
-            root=folder if (folder / INFO_FILE).exists() else folder / spec.folder_name,
+            root=folder if by_hand else folder / spec.folder_name,
             tasks=tasks,
             scenario=scenario,
             seed=seed,
             batch_size=batch_size,
             num_workers=num_workers,
-            size=size,
+            size=(spec.height, spec.width),
             augmentation=augmentation,
             on_error=on_error,
         )

@@ -1,10 +1,10 @@
 """Renders a scene: the picture of a pinhole camera, and exact labels for every task.
 
 Why closed forms and not meshes: in plain numpy, the ray of each pixel is intersected with boxes and round solids.
-Depth, normals and curvatures are then exact (a mesh has faceted normals and no curvature), nothing new has to be
-installed, and for a few dozen shapes it is as fast as a ray tracer for meshes, because only rays that pass a thing's
-bounding box are tried. The picture must carry the labels: lights and shadows tell orientation, light that falls off
-with the distance from them and from the camera's flash tells near from far, shapes and materials tell the class.
+Depth, normals and curvatures are then exact (a mesh has faceted normals and no curvature) and nothing new has to be
+installed. Only rays that pass a thing's bounding box are tried. The picture must carry the labels: lights and shadows
+tell orientation, light that falls off with the distance from them and from the camera's flash tells near from far,
+shapes and materials tell the class.
 """
 
 from __future__ import annotations

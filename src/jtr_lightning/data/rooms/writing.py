@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -106,6 +106,22 @@ def describe(spec: RoomsSpec, layout: Layout) -> dict[str, Any]:
     }
 
 
+def spec_in(folder: Path) -> RoomsSpec:
+    """Which rooms a folder says it holds.
+
+    Args:
+        folder: A folder that ``make_rooms`` made.
+
+    Returns:
+        Its spec; the default where the folder does not say it, of which ``is_complete`` tells.
+    """
+    try:
+        info = read_object(folder / INFO_FILE)
+        return RoomsSpec(**{field.name: info[field.name] for field in fields(RoomsSpec)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return RoomsSpec()
+
+
 def is_complete(folder: Path, spec: RoomsSpec, layout: Layout) -> bool:
     """Whether the folder holds exactly these rooms; False where there is nothing yet.
 
@@ -125,15 +141,15 @@ def is_complete(folder: Path, spec: RoomsSpec, layout: Layout) -> bool:
     expected = describe(spec, layout)
     if found.get("layout") != layout.name:  # from which the coding follows
         expected = {"layout": layout.name}
-    differences = [
-        f"{key} {found.get(key)!r} instead of {value!r}"
-        for key, value in expected.items()
-        if found.get(key) != value
-    ]
-    if differences:
-        raise DataError(
-            f"The rooms in '{folder}' are not those asked for: found {', '.join(differences)}. {remedy}"
-        )
+    differing = [key for key, value in expected.items() if found.get(key) != value]
+    if differing:
+        differences = ", ".join(f"{key} {found.get(key)!r} instead of {expected[key]!r}" for key in differing)
+        if set(differing) <= set(asdict(spec)):
+            remedy = (
+                "Choose another folder, or take these rooms: RoomsDataModule reads from the folder which ones it holds "
+                "if it is given no size, numbers and seed of rooms."
+            )
+        raise DataError(f"The rooms in '{folder}' are not those asked for: found {differences}. {remedy}")
     return True
 
 
