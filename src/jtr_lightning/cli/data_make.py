@@ -16,7 +16,10 @@ _EXTRA = (
 _CONFIG = (
     "Look at it with `{jtr} data check --config {config}`, train on it with `{jtr} fit --config {config}`"
 )
-_TRAIN = "train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder} --data.size {size}{rooms}`"
+_TRAIN = (
+    "train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder} "
+    "--data.size {size}{rooms}`"
+)
 _NEXT = {
     "taskonomy": (f"{_CHECK}; {_TRAIN}", "rooms"),
     "nyuv2": (_CHECK, "nyuv2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from jtr_lightning.comparison.curves import Curve
@@ -168,12 +169,12 @@ def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
         axis.set_title(title, fontsize=9)
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    _legend(figure)
     figure.savefig(path, dpi=120)
 
 
 def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
-    """A block for each scenario, a panel for each task, a colour for each method, a line for each seed."""
+    """A block for each scenario, a panel for each task, a colour for each method: its seeds thin, their mean thick."""
     scenarios = list(dict.fromkeys(curve.labels for curve in curves))
     figure, blocks = _grid(len(scenarios), len(results.tasks))
     for labels, axes in zip(scenarios, blocks, strict=True):
@@ -183,12 +184,35 @@ def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
             axis.set_xlabel("epochs", fontsize=8)
             axis.tick_params(labelsize=8)
             axis.grid(alpha=0.3)
-            named: set[str] = set()
-            for curve in (c for c in curves if c.labels == labels and c.task == name):
-                epochs, values = zip(*curve.points, strict=True) if curve.points else ((), ())
-                colour = f"C{results.methods.index(curve.method)}"
-                label = None if curve.method in named else curve.method
-                axis.plot(epochs, values, color=colour, linewidth=1.2, label=label)
-                named.add(curve.method)
-    blocks[0][0].legend(fontsize=7)
+            for number, method in enumerate(results.methods):
+                seeds = [
+                    dict(c.points)
+                    for c in curves
+                    if (c.labels, c.task, c.method) == (labels, name, method) and c.points
+                ]
+                for points in seeds:
+                    axis.plot(
+                        *zip(*points.items(), strict=True), color=f"C{number}", linewidth=0.7, alpha=0.4
+                    )
+                if seeds:
+                    # A run that is still going on has fewer epochs than the others.
+                    epochs = [epoch for epoch in seeds[0] if all(epoch in points for points in seeds)]
+                    means = [fmean(points[epoch] for points in seeds) for epoch in epochs]
+                    axis.plot(epochs, means, color=f"C{number}", linewidth=1.8, label=method)
+    _legend(figure)
     figure.savefig(path, dpi=120)
+
+
+def _legend(figure: Any) -> None:
+    """Names the methods above all panels, where they cover nothing."""
+    handles = {}
+    for axis in figure.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside upper center",
+        ncols=min(len(handles), 8) or 1,
+        fontsize=8,
+    )
