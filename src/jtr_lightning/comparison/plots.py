@@ -205,7 +205,7 @@ def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
 
 def _legend(figure: Any) -> None:
     """Names the methods above all panels, where they cover nothing."""
-    handles = {}
+    handles: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
