@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,12 @@ def test_curves_are_drawn(results_and_runs: tuple[Any, Path], monkeypatch: pytes
     original = plots._figure
     monkeypatch.setattr(plots, "_figure", lambda *size: made.append(original(*size)) or made[-1])
     results, folder = results_and_runs
-    drawn = plots.draw(results, folder, read_curves(results, folder))
+    curves = read_curves(results, folder)
+    shorter = [replace(c, seed=1, points=[(5, 0.5)]) for c in curves if c.task == "depth"]
+    drawn = plots.draw(results, folder, [*curves, *shorter])
     assert drawn["Validation metrics over the epochs"] == "curves.png"
     assert (folder / "curves.png").is_file()
-    (line,) = made[-1][1][0, 1].lines
-    assert list(line.get_ydata()) == [0.9, 0.7]
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in made[-1][1][0, 1].lines]
+    assert lines == [([5, 10], [0.9, 0.7]), ([5], [0.5]), ([5], [pytest.approx(0.7)])], (
+        "two seeds and their mean"
+    )
