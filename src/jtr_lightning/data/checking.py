@@ -222,11 +222,8 @@ def inspect(
             continue
         try:
             label = source.read_label(index, name)
-            if task.dense and facts.image is not None and label.shape[:2] != facts.image[:2]:
-                raise DataError(
-                    f"a label should have its image's size of {facts.image[0]}x{facts.image[1]} pixels; found "
-                    f"{'x'.join(map(str, label.shape[:2]))}."
-                )
+            if task.dense and facts.image is not None:
+                _check_size(label, facts.image)
             target = task.to_target(label)
         except DataError as error:
             facts.problems.append(source.where(index, name, str(error)))
@@ -238,6 +235,14 @@ def inspect(
         if not found and not valid.any():
             facts.notes.append(source.where(index, name, "the label is valid nowhere."))
     return facts
+
+
+def _check_size(label: Array, image: tuple[int, ...]) -> None:
+    if label.shape[:2] != image[:2]:
+        raise DataError(
+            f"a label should have its image's size of {image[0]}x{image[1]} pixels; found "
+            f"{'x'.join(map(str, label.shape[:2]))}."
+        )
 
 
 def _label_facts(task: Task, label: Array, target: Tensor, valid: Tensor, dtype: str) -> LabelFacts:

@@ -56,7 +56,10 @@ def read_image(path: str | Path, key: str | None = None, upright: bool = False) 
         return _array_as_image(read_array(path, key), path)
     import cv2
 
-    pixels = _to_rgb(_decode(_read_bytes(path), path, upright))
+    content = _read_bytes(path)
+    pixels = _to_rgb(_decode(content, path))
+    if upright:
+        pixels = headers.turned(pixels, content)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     elif pixels.dtype != np.uint8:
@@ -259,23 +262,23 @@ def _missing(path: Path, error: OSError) -> DataError:
     return DataError(f"The file '{path}' should be readable; found: {error.strerror or error}.")
 
 
-def _decode(content: bytes, path: Path, upright: bool = False) -> Array:
+def _decode(content: bytes, path: Path) -> Array:
     """Decodes pixels as OpenCV gives them: BGR order, any dtype."""
     import cv2
 
     pixels: Any = None
-    # UNCHANGED also leaves the EXIF orientation alone.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if upright else cv2.IMREAD_UNCHANGED
-    given = content if upright else headers.as_stored(content)
+    given = headers.as_stored(content)
     # What goes wrong is said once, below, and not by OpenCV before (libpng would print a line of its own).
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # of OpenCV 5, and 4
+    level = logging.setLogLevel(0)
     try:
         if not (content.startswith(headers.PNG_SIGNATURE) and headers.is_truncated_png(content)):
-            pixels = cv2.imdecode(np.frombuffer(given, np.uint8), flags)
+            # UNCHANGED also leaves the EXIF orientation alone.
+            pixels = cv2.imdecode(np.frombuffer(given, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:  # a header that announces billions of pixels
         raise _no_picture(content, path) from error
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
     if pixels is None:
         raise _no_picture(content, path)
     return np.asarray(pixels)

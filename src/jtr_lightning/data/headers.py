@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zipfile
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH, PNG_COLOUR = 24, 25  # where the header chunk keeps the bit depth and the colour type
@@ -20,6 +23,10 @@ _TIFF_KINDS = {2: "int", 3: "float"}  # values of _TIFF_FORMAT; unsigned integer
 _BMP_BITS = 28  # where the header keeps the bits of a pixel
 _OTHERS = (b"II", b"MM", b"BM", b"\xff\xd8", b"RIFF")  # TIFF, BMP, JPEG, WebP
 _BYTE = 8
+_TURNS = {
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1),
+}  # fmt: skip
+"""EXIF orientation to whether the picture is first mirrored, and by how many quarters it is then turned to the left."""
 
 
 def is_truncated_png(content: bytes) -> bool:
@@ -48,6 +55,20 @@ def few_bits(content: bytes) -> int | None:
     tags = _tiff_tags(content)
     bits = tags.get(_TIFF_BITS, (0, 1))[1] if tags else 2 * _BYTE
     return bits if bits < _BYTE or tags.get(_TIFF_MEANING, (0, 0))[1] == _TIFF_PALETTE else None
+
+
+def turned(pixels: NDArray[Any], content: bytes) -> NDArray[Any]:
+    """Turns pixels as the EXIF note asks; for which formats OpenCV would do it differs from release to release."""
+    from PIL import ExifTags, Image
+
+    orientation = 1
+    with (
+        contextlib.suppress(Exception),
+        Image.open(BytesIO(content)) as picture,
+    ):  # a note that is damaged is none
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    mirrored, quarters = _TURNS.get(orientation, (False, 0))
+    return np.ascontiguousarray(np.rot90(pixels[:, ::-1] if mirrored else pixels, quarters))
 
 
 def as_stored(content: bytes) -> bytes:
