@@ -14,6 +14,7 @@ from jtr_lightning.comparison.earlier import found_again
 from jtr_lightning.comparison.plan import Run, resolve, seeded
 from jtr_lightning.comparison.results import CONFIG
 from tests.comparison.parts import ONELABEL, write_config
+from tests.kept_configs import kept_with_a_newer_torch
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "rooms"
 
@@ -69,6 +70,7 @@ def test_a_folder_with_another_configuration_is_passed_over(tmp_path: Path, cont
     assert found_again([run], root) == [run]
 
 
+@kept_with_a_newer_torch
 def test_the_committed_run_of_jtr_is_older_than_an_argument_and_still_known(tmp_path: Path) -> None:
     name = "jtr-onelabel-0-0f56c29896d9"
     (tmp_path / name).mkdir()

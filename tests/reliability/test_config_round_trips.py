@@ -10,6 +10,7 @@ import yaml
 
 from jtr_lightning.cli.main import main
 from jtr_lightning.sweeps.file import Sweep, read_sweep
+from tests.kept_configs import kept_with_a_newer_torch
 from tests.test_sweep_files import FILES as SWEEPS
 from tests.test_sweep_files import drawn
 
@@ -72,6 +73,7 @@ def test_a_config(path: Path, printed: Printed, tmp_path: Path) -> None:
     assert "class_path" in content["model"]
 
 
+@kept_with_a_newer_torch
 @pytest.mark.parametrize("path", ONE_OF_EACH_METHOD, ids=lambda path: path.stem)
 def test_a_config_that_was_kept_with_results(path: Path, printed: Printed, tmp_path: Path) -> None:
     content = round_trip(printed, tmp_path / "copy.yaml", "--config", str(path))
