@@ -79,8 +79,10 @@ class ToySource(SampleSource):
             return rng.integers(-1, 4, SIZE).astype(np.int16)
         if task == "depth":
             return (4 * rng.random(SIZE) + (rng.random(SIZE) < 0.9)).astype(np.float32)
-        channels = {"normals": 3, "edges": 2}[task]
-        return rng.normal(size=(*SIZE, channels)).astype(np.float32)
+        values = rng.normal(size=(*SIZE, {"normals": 3, "edges": 2}[task]))
+        if task == "normals":
+            values /= np.linalg.norm(values, axis=-1, keepdims=True)
+        return values.astype(np.float32)
 
 
 class Given(Scenario):
