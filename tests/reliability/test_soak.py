@@ -1,6 +1,7 @@
 """Long trainings: neither the training nor its loader workers grow, and the test notices those that do."""
 
 import gc
+import mmap
 import multiprocessing
 import os
 import threading
@@ -62,23 +63,30 @@ class Meter(L.Callback):
         return float(1000 * np.median((y[second] - y[first]) / (x[second] - x[first])))
 
 
+def leak() -> mmap.mmap:
+    """Memory of its own: what an earlier test has freed cannot serve it, so that the process grows by it."""
+    held = mmap.mmap(-1, LEAK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    held.write(os.urandom(LEAK))
+    return held
+
+
 class Leaking(L.Callback):
     """Keeps what each step leaves."""
 
     def __init__(self) -> None:
-        self.kept: list[bytearray] = []
+        self.kept: list[mmap.mmap] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.kept.append(bytearray(os.urandom(LEAK)))
+        self.kept.append(leak())
 
 
 class LeakingSource(TinySource):
     """Keeps something of every image, as a cache without a bound does."""
 
-    kept: ClassVar[list[bytearray]] = []
+    kept: ClassVar[list[mmap.mmap]] = []
 
     def read_image(self, index: int) -> Array:
-        self.kept.append(bytearray(os.urandom(LEAK)))
+        self.kept.append(leak())
         return super().read_image(index)
 
 
