@@ -13,10 +13,10 @@ TRAINING = [
     *("--data.num_train=8", "--data.num_val=2", "--data.num_test=2", "--data.size=[32,40]"),
     *("--data.make_workers=1", "--data.batch_size=4", "--model.regularizer.widths=[4,4,4]"),
     *("--model.regularizer.depths=[1,1,1]", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"),
+    "--trainer.check_val_every_n_epoch=1",
     *(
         "--trainer.enable_progress_bar=false",
         "--data.root=rooms",
-        "--model.network.encoder=tu-mobilenetv3_small_050",
     ),
 ]
 BLOCK = re.compile(
