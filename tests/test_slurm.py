@@ -15,8 +15,11 @@ from tests.test_docs import blocks_of
 ROOT = Path(__file__).parents[1]
 JOB = "17"
 STOP_AT = 8
-JTR = f"""#!{sys.executable}
-# `jtr` with a training of a few pixels, which SLURM tells to stop as long as no job was queued again.
+# The first line of a script cannot name a program in a folder with a space.
+START_JTR = f"""#!/bin/sh
+exec "{sys.executable}" "$0.py" "$@"
+"""
+JTR = f"""# `jtr` with a training of a few pixels, which SLURM tells to stop as long as no job was queued again.
 import os
 import signal
 import sys
@@ -50,7 +53,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_program(tmp_path / "train.sbatch", script.text)
     write_program(tmp_path / "bin" / "srun", '#!/bin/sh\nexec "$@"\n')
     write_program(tmp_path / "bin" / "scontrol", '#!/bin/sh\necho "$@" >> requeued\n')
-    write_program(tmp_path / ".venv" / "bin" / "jtr", JTR)
+    write_program(tmp_path / ".venv" / "bin" / "jtr", START_JTR)
+    write_program(tmp_path / ".venv" / "bin" / "jtr.py", JTR)
     config = tmp_path / "experiments" / "taskonomy" / "jtr_onelabel.yaml"
     config.parent.mkdir(parents=True)
     config.write_text(CONFIG)
