@@ -117,6 +117,27 @@ class TestCheck:
         assert check(nyu, "--dataset", "nyuv2", "--splits", "train", "val") == 1
         assert "val/image' should hold the images" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("beside", [False, True])
+    def test_rooms_are_not_made_by_a_look_at_them(
+        self, tmp_path: Path, beside: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "my rooms"
+        if beside:
+            folder.mkdir()
+            (folder / "notes.txt").touch()
+        sizes = ["--data.size", "[24, 32]", "--data.num_train", 4, "--data.num_val", 2, "--data.num_test", 2]
+        assert check(folder, "--dataset", "rooms", *sizes) == 1
+        told = re.fullmatch(
+            r"error: The folder '(.+)' should hold rooms; found none\. Make them with `(.+)`\.\n",
+            capsys.readouterr().err,
+        )
+        assert told is not None
+        assert (Path(told[1]).parent if beside else Path(told[1])) == folder
+        assert [path.name for path in tmp_path.rglob("*")] == ["my rooms", "notes.txt"] * beside
+        assert main([*shlex.split(told[2])[1:], "--workers", "1"]) == 0
+        assert check(folder, "--dataset", "rooms", *sizes) == 0
+        assert "train: 4 samples" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
