@@ -6,7 +6,7 @@ import torch
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.evaluation import Evaluation, TaskMeans, delta, score
+from jtr_lightning.evaluation import Evaluation, TaskLosses, TaskMeans, delta, score
 from jtr_lightning.tasks import (
     Classification,
     DenseRegression,
@@ -134,6 +134,30 @@ def test_task_means_count_labelled_samples_only() -> None:
     assert means.compute()[:2].tolist() == [2.0, 7.0]
     assert means.compute()[2].isnan()
     assert means.totals() == ([4.0, 7.0, 0.0], [2.0, 1.0, 0.0])
+
+
+class TestTaskLosses:
+    def added(self) -> TaskLosses:
+        losses = TaskLosses(3)
+        available = torch.tensor([[True, True, True], [True, True, False], [False, True, False]])
+        valid = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+        losses.update(torch.tensor([[1.0, 6.0, 0.0], [3.0, 0.0, 9.0], [7.0, 0.0, 9.0]]), available, valid)
+        return losses
+
+    def test_the_means_over_all_labels_and_over_those_with_a_valid_place(self) -> None:
+        labelled, measurable = self.added().compute().tolist()
+        assert labelled == [2.0, 2.0, 0.0]
+        assert measurable[:2] == [2.0, 6.0]
+        assert math.isnan(measurable[2])
+
+    def test_it_goes_on_from_its_sums_and_from_those_of_an_earlier_version(self) -> None:
+        sums = self.added().sums()
+        again, from_earlier = TaskLosses(3), TaskLosses(3)
+        again.go_on(sums)
+        assert torch.allclose(again.compute(), self.added().compute(), equal_nan=True)
+        del sums["measurable"]
+        from_earlier.go_on(sums)
+        assert from_earlier.compute().tolist() == [[2.0, 2.0, 0.0]] * 2
 
 
 class TestBaseline:

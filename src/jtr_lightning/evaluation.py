@@ -42,9 +42,7 @@ class Evaluation(nn.Module):
         """
         for name, metric in self.metrics.items():
             cast(MetricCollection, metric).update(predictions[name], batch.labels[name])
-        valid = [task.valid(batch.labels[name]) for name, task in self.tasks.items()]
-        measurable = torch.stack([places.reshape(len(batch), -1).any(1) for places in valid], 1)
-        self.measurable.update(measurable.float(), batch.available)
+        self.measurable.update(measurable(self.tasks, batch).float(), batch.available)
 
     def compute(self) -> dict[str, float]:
         """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device.
@@ -94,6 +92,12 @@ class Evaluation(nn.Module):
         return summary
 
 
+def measurable(tasks: Mapping[str, Task], batch: Batch) -> Tensor:
+    """Which labels have a valid place, bool ``[B, K]``."""
+    valid = [task.valid(batch.labels[name]) for name, task in tasks.items()]
+    return torch.stack([places.reshape(len(batch), -1).any(1) for places in valid], 1)
+
+
 class TaskMeans(Metric):
     """Mean of a value over the samples that are labelled, for each task by itself.
 
@@ -119,20 +123,53 @@ class TaskMeans(Metric):
         """Mean of each task ``[K]``, NaN for one without a labelled sample."""
         return self.total / self.count
 
+    def totals(self) -> tuple[list[float], list[float]]:
+        """Each task's sum of values and number of labelled samples, over all ranks."""
+        with self.sync_context():
+            return self.total.tolist(), self.count.tolist()
+
+
+class TaskLosses(Metric):
+    """Mean loss of each task over an epoch, once over all labels and once over those that have a valid place.
+
+    A label without one has a loss of 0, which belongs to what is minimised but measures nothing.
+
+    Args:
+        num_tasks: Number of tasks ``K``.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+    measurable: Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        for name in ("total", "count", "measurable"):
+            self.add_state(name, torch.zeros(num_tasks, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, available: Tensor, measurable: Tensor) -> None:
+        """Adds losses ``[B, K]`` where available; ``measurable`` labels have a valid place, both bool ``[B, K]``."""
+        self.total += torch.where(available, losses, 0.0).sum(0, dtype=torch.float64)
+        self.count += available.sum(0)
+        self.measurable += (available & measurable).sum(0)
+
+    def compute(self) -> Tensor:
+        """The means ``[2, K]`` over all labels and over the measurable ones, NaN where there is none."""
+        return self.total / torch.stack([self.count, self.measurable])
+
     def sums(self) -> dict[str, Tensor]:
         """A copy of what was added on this rank, in host memory."""
-        return {"total": self.total.to("cpu", copy=True), "count": self.count.to("cpu", copy=True)}
+        states = {"total": self.total, "count": self.count, "measurable": self.measurable}
+        return {name: state.to("cpu", copy=True) for name, state in states.items()}
 
     def go_on(self, sums: Mapping[str, Tensor]) -> None:
         """Goes on from what ``sums`` gave."""
         self.total.copy_(sums["total"])
         self.count.copy_(sums["count"])
+        # In a checkpoint of before, every label counted.
+        self.measurable.copy_(sums.get("measurable", sums["count"]))
         self._update_count = 1  # or torchmetrics warns where nothing is added any more
-
-    def totals(self) -> tuple[list[float], list[float]]:
-        """Each task's sum of values and number of labelled samples, over all ranks."""
-        with self.sync_context():
-            return self.total.tolist(), self.count.tolist()
 
 
 def headline_values(results: Mapping[str, float], tasks: Mapping[str, Task]) -> dict[str, float]:

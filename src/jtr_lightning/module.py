@@ -29,7 +29,7 @@ from jtr_lightning.checkpoint import (
 )
 from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.evaluation import Evaluation, TaskMeans
+from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.schedules import GroupSteps
@@ -117,7 +117,7 @@ class PartialLabelModule(Described, L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.baseline = baseline
         self.image_size: tuple[int, int] | None = None
-        self.train_losses = TaskMeans(len(tasks))
+        self.train_losses = TaskLosses(len(tasks))
         self.evaluations = nn.ModuleDict({stage: Evaluation(tasks) for stage in ("val", "test")})
         trained: list[nn.Module] = (
             [self.network] if self.regularizer is None else [self.network, self.regularizer]
@@ -287,15 +287,14 @@ class PartialLabelModule(Described, L.LightningModule):
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
-        self.train_losses.update(losses.detach(), batch.available)
+        self.train_losses.update(losses.detach(), batch.available, measurable(self.tasks, batch))
 
     def on_train_epoch_end(self) -> None:
-        """Logs each task's mean loss over its labelled samples of the epoch."""
-        # torchmetrics gives a number for a tensor of one element.
-        means = self.train_losses.compute().reshape(-1).tolist()
+        """Logs each task's mean loss over its labels of the epoch that have a valid pixel."""
+        of_labels, of_measurable = self.train_losses.compute().tolist()
         self.train_losses.reset()
-        self.balancing.end_epoch(means)
-        for name, mean in zip(self.tasks, means, strict=True):
+        self.balancing.end_epoch(of_labels)
+        for name, mean in zip(self.tasks, of_measurable, strict=True):
             if not math.isnan(mean):
                 self.log(f"train/{name}/loss", mean, sync_dist=True)
 

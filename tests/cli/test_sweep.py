@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -120,6 +121,36 @@ def test_a_grid_is_trained_and_summed_up(folder: Path, capsys: pytest.CaptureFix
     assert f"Best: {folder / rows[0]['folder']}" in out
     again = ["fit", *OPTIONS, "--trainer.logger=wandb", f"--{LR}={rows[0][LR]}"]
     assert f"The same again: {program()} {shlex.join(again)}" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        (
+            {"trainer": {"logger": {"class_path": "TensorBoardLogger"}, "devices": 2}},
+            [],
+            "`trainer.logger` of own.yaml, `trainer.devices` of own.yaml",
+        ),
+        ({"trainer.logger": "PartialLabelWandbLogger"}, [], "`trainer.logger` of own.yaml"),
+        ({"trainer": {"logger": "PartialLabelWandbLogger"}}, ["--trainer.logger=true"], None),
+        ({"trainer": {"logger": True}}, ["--trainer.logger=wandb"], "--trainer.logger=wandb"),
+        ({"trainer": {"logger": True, "devices": 1}}, [], None),
+        ({"trainer": {"logger": None, "max_epochs": 1}}, [], None),
+    ],
+)
+def test_what_a_config_file_asks_for_and_no_trial_gets_is_told(
+    content: Any,
+    more: list[str],
+    told: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    faked(monkeypatch, lambda lr: [lr])
+    Path("own.yaml").write_text(yaml.safe_dump(content))
+    command = ["${env}", "jtr", "fit", "--config", "own.yaml", "${args}"]
+    assert sweep(*more, command=command, parameters={LR: {"values": [0.1]}}) == 0
+    expected = [] if told is None else [told]
+    assert re.findall(r"alone, on one device, without (.+)\.\n", capsys.readouterr().out) == expected
 
 
 def test_options_are_given_to_every_trial_last(folder: Path) -> None:

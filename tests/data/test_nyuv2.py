@@ -1,6 +1,8 @@
 """NYU-v2 as arrays, with and without its further frames, written by Rooms or by hand with known values."""
 
+import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from jtr_lightning.data.checking import check
 from jtr_lightning.data.nyuv2 import NYUv2DataModule
 from jtr_lightning.data.nyuv2_depth_only import find_depth_only
 from jtr_lightning.data.nyuv2_mat import (
@@ -246,11 +249,42 @@ class TestExtraFrames:
         with pytest.raises(DataError, match=rf"1 of 10 not there, first '{scene}/sync_depth_00001\.png'"):
             find_depth_only(tmp_path / "sync", list_file=list_file)
 
+    @pytest.mark.parametrize("missing", ["rgb_00001.jpg", "sync_depth_00001.png"])
+    def test_a_pair_of_which_one_file_is_missing_is_told(
+        self, rooms: Path, tmp_path: Path, missing: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(rooms / "nyuv2_sync", tmp_path / "sync")
+        (lost,) = (tmp_path / "sync").glob(f"*/{missing}")
+        lost.unlink()
+        part = "image" if missing.startswith("rgb") else "depth"
+        message = rf"Sample '{lost.parent.name}/rgb_00001\.jpg', {part}: The file '.*/{missing}' should be there beside"
+
+        def make(**changes: Any) -> NYUv2DataModule:
+            extra = tmp_path / "sync"
+            return NYUv2DataModule(rooms / "nyuv2", extra_root=extra, size=SIZE, batch_size=1, **changes)
+
+        data = make()
+        data.setup("fit")
+        with pytest.raises(DataError, match=message):
+            list(data.train_dataloader())
+        data = make(on_error="skip")
+        data.setup("fit")
+        with caplog.at_level(logging.WARNING, logger="jtr_lightning"):
+            batches = list(data.train_dataloader())
+        assert [int(batch.domain) for batch in batches].count(1) == 5
+        assert sum(int(batch.available.sum()) for batch in batches) == 5 * 3 + 4
+        *_, record = caplog.records
+        assert "Unreadable files skipped in epoch 0 of split 'train': 1" in record.getMessage()
+        assert re.search(message, record.getMessage())
+        problems = check(make(), ("train",))["train"].problems
+        assert len(problems) == 1
+        assert re.search(message, problems[0])
+
     def test_wrong_frames_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="found none"):
             find_depth_only(tmp_path)
         (tmp_path / "scene").mkdir()
-        (tmp_path / "scene/rgb_00001.jpg").touch()  # without its depth file it is no frame
+        (tmp_path / "scene/rgb_00001.jpg").touch()  # a folder without one whole pair is of another layout
         with pytest.raises(DataError, match="found none"):
             find_depth_only(tmp_path)
         with h5py.File(tmp_path / "scene/1.h5", "w") as file:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,37 @@ def test_labels_without_a_valid_pixel_train_and_are_not_measured(name: str) -> N
     assert all(math.isfinite(value) for value in found.values())
     measured = ("val/score", "val/segmentation/", "val/depth/")
     assert not [key for key in found if key.startswith(measured)]
+
+
+class PartlyInvalid(TinyData):
+    """Every second depth has not one valid pixel."""
+
+    def source(self, split: Any) -> SampleSource:
+        source = super().source(split)
+        read = source.read_label
+
+        def half(index: int, task: str) -> Any:
+            return read(index, task) * np.float32(0) if task == "depth" and index % 2 else read(index, task)
+
+        source.read_label = half  # type: ignore[method-assign]
+        return source
+
+
+def test_labels_without_a_valid_pixel_do_not_lower_the_logged_loss_and_are_minimised_as_before() -> None:
+    data = PartlyInvalid(tasks=TASKS, number=6)
+    balancing = DynamicWeightAverage()
+    still = partial(torch.optim.SGD, lr=0.0)
+    module = PartialLabelModule(data.tasks, ToyNetwork(), balancing=balancing, optimizer=still)
+    trainer = train(module, data)
+    with torch.no_grad():
+        losses = torch.cat(
+            [module.supervised_losses(module(batch.image), batch) for batch in data.train_dataloader()]
+        )
+    assert sorted((losses[:, 1] == 0).tolist()) == [False] * 3 + [True] * 3
+    mean = losses.mean(0).tolist()
+    logged = [float(trainer.callback_metrics[f"train/{name}/loss"]) for name in TASKS]
+    assert logged == pytest.approx([mean[0], 2 * mean[1]], rel=1e-5)
+    assert balancing.means[1].tolist() == pytest.approx(mean, rel=1e-5)
 
 
 @pytest.mark.usefixtures("in_a_scratch_folder")

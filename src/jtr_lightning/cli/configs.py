@@ -8,6 +8,7 @@ their classes derive from one another.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,44 @@ PartPath = tuple[str, ...]
 def option(arguments: Sequence[str], *flags: str) -> list[str]:
     """The values given to an option, as ``--flag value`` or ``--flag=value``, in order."""
     return [value for flag, value, _ in _options(arguments) if flag in flags]
+
+
+def last_given(arguments: Sequence[str], flag: str) -> tuple[str, str]:
+    """What an option is given last, by itself or in a config file.
+
+    Args:
+        arguments: The arguments.
+        flag: The option, such as ``--trainer.logger``.
+
+    Returns:
+        The value, as JSON where a file has something else than text, and words that say where it stands; '' for both
+        where nothing, or null, is given.
+
+    Raises:
+        ConfigError: A config file cannot be read.
+    """
+    value, place = "", ""
+    name = flag.lstrip("-")
+    for given, text, _ in _options(arguments):
+        if given == flag:
+            value, place = text, f"{flag}={text}"
+        elif given in ("--config", "-c"):
+            found = _value_at(read_config(text), name.split("."))
+            if found is not None:
+                value = found if isinstance(found, str) else json.dumps(found, default=str)
+                place = f"`{name}` of {text}"
+    return value, place
+
+
+def _value_at(tree: Any, path: Sequence[str]) -> Any:
+    """What a config has at a path, whose names may be joined by dots; None for nothing."""
+    if not path or not isinstance(tree, dict):
+        return None if path else tree
+    for end in range(len(path), 0, -1):
+        found = _value_at(tree.get(".".join(path[:end])), path[end:])
+        if found is not None:
+            return found
+    return None
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int | None:
         "none.",
     )
     parser.add_argument("--rows", type=int, default=4, help="Samples of each split in that picture.")
-    given, data = parse_with_dataset(parser, arguments)
+    given, data = parse_with_dataset(parser, arguments, prepare=False)
     for split in given.splits:
         if split not in splits:
             raise ConfigError(f"Parameter `splits` should be among {list(splits)}; found '{split}'.")

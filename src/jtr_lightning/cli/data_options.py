@@ -74,19 +74,20 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
 
 def parse_with_dataset(
-    parser: ArgumentParser, arguments: Sequence[str]
+    parser: ArgumentParser, arguments: Sequence[str], prepare: bool = True
 ) -> tuple[Namespace, PartialLabelDataModule]:
     """Parses arguments that name a dataset.
 
     Args:
         parser: Parser of the other options, from ``parser_of``.
         arguments: What follows the action's name.
+        prepare: Make what is not there yet, such as generated rooms, instead of refusing it.
 
     Returns:
-        The other options, and the data module, prepared for reading.
+        The other options, and the data module, ready for reading.
 
     Raises:
-        UserError: An argument does not fit, or the dataset cannot be prepared.
+        UserError: An argument does not fit, or the dataset is not there or cannot be prepared.
     """
     _import_parts()
     parser.add_argument("root", nargs="?", help="The dataset's folder; must come first.")
@@ -100,7 +101,10 @@ def parse_with_dataset(
         raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
     given = parse(parser, _spelled_out(list(arguments)))
     data = cast(PartialLabelDataModule, parser.instantiate(given)["data"])
-    data.prepare_data()
+    if prepare:
+        data.prepare_data()
+    else:
+        data.require_data()
     return given, data
 
 

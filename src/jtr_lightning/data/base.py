@@ -29,7 +29,8 @@ Split = Literal["train", "val", "test"]
 class PartialLabelDataModule(L.LightningDataModule, ABC):
     """Images with labels for some of the tasks.
 
-    A subclass gives ``known_tasks`` and ``source``, and ``prepare_data`` where there is something to prepare.
+    A subclass gives ``known_tasks`` and ``source``, and where there is something to prepare ``prepare_data`` and
+    ``require_data``.
 
     Args:
         root: The dataset's folder.
@@ -90,6 +91,13 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def known_tasks(self) -> dict[str, Task]:
         """Every task that the dataset has labels for, by name."""
+
+    def require_data(self) -> None:
+        """Refuses data that ``prepare_data`` has not made yet; called in its place where nothing may be written.
+
+        Raises:
+            DataError: They are not there.
+        """
 
     @abstractmethod
     def source(self, split: Split) -> SampleSource:

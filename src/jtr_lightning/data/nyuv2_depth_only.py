@@ -25,7 +25,7 @@ from jtr_lightning.data.hdf5 import dataset_of, open_hdf5, read_hdf5
 from jtr_lightning.data.names import Names
 from jtr_lightning.data.nyuv2_mat import BORDER_CROP, FRAME
 from jtr_lightning.data.source import Array, SampleSource
-from jtr_lightning.disk import read_text
+from jtr_lightning.disk import is_there, read_text
 from jtr_lightning.errors import DataError
 
 DepthOnlyLayout = Literal["auto", "h5", "sync"]
@@ -119,22 +119,42 @@ class H5Source(DepthOnlySource):
 
 
 class SyncSource(DepthOnlySource):
-    """Frames as pairs of ``rgb_<n>.jpg`` and ``sync_depth_<n>.png``."""
+    """Frames as pairs of ``rgb_<n>.jpg`` and ``sync_depth_<n>.png``; reading a frame that lacks one of them fails."""
 
     def file_of(self, index: int, task: str | None = None) -> Path:
         image = super().file_of(index)
         return image if task is None else depth_of(image)
 
     def image_at(self, path: Path) -> Array:
+        _expect_beside(path, depth_of(path))
         return read_image(path)
 
     def depth_at(self, path: Path) -> Array:
+        _expect_beside(depth_of(path), path)
         return read_png(depth_of(path), np.uint16).astype(np.float32) / 1000
 
 
 def depth_of(image: Path) -> Path:
     """The depth file that belongs to ``rgb_<n>.jpg``."""
     return image.with_name(image.name.replace("rgb_", "sync_depth_", 1)).with_suffix(".png")
+
+
+def _image_of(depth: str) -> str:
+    """The image file that belongs to ``sync_depth_<n>.png``."""
+    return f"rgb_{depth.removeprefix('sync_depth_').removesuffix('.png')}.jpg"
+
+
+def _is_whole(image: Path) -> bool:
+    """Whether both files of a pair are there."""
+    return is_there(image) and is_there(depth_of(image))
+
+
+def _expect_beside(file: Path, other: Path) -> None:
+    """Refuses a pair of which one file alone is there."""
+    if not is_there(file) and is_there(other):
+        raise DataError(
+            f"The file '{file}' should be there beside '{other.name}'; found none. Copy it again, or remove the other."
+        )
 
 
 def _read_h5(path: Path, key: str) -> Array:
@@ -167,7 +187,7 @@ def find_depth_only(
         pairs = [frame for frame in frames if not frame.endswith(".h5")]
         if h5 and layout != "sync":
             return H5Source(folder, h5, crop_border)
-        if pairs and layout != "h5":
+        if layout != "h5" and any(_is_whole(folder / frame) for frame in pairs):
             return SyncSource(folder, pairs, crop_border)
     raise DataError(
         f"The folder '{root}' should hold depth-only frames of NYU-v2, <scene>/<n>.h5 or <scene>/rgb_<n>.jpg with "
@@ -176,13 +196,14 @@ def find_depth_only(
 
 
 def _frames(folder: Path) -> Iterator[str]:
-    """The image files of all scenes, relative to the folder; pairs only where both files are there."""
+    """The image files of all scenes, relative to the folder; of a pair that lacks its image, the one it should have."""
     for scene in (entry.name for entry in folder.iterdir() if entry.is_dir()):
         files = {path.name for path in (folder / scene).iterdir()}
-        for file in files:
-            is_pair = file.startswith("rgb_") and file.endswith(".jpg") and depth_of(Path(file)).name in files
-            if file.endswith(".h5") or is_pair:
-                yield f"{scene}/{file}"
+        depths = {file for file in files if file.startswith("sync_depth_") and file.endswith(".png")}
+        images = {file for file in files if file.startswith("rgb_") and file.endswith(".jpg")}
+        h5 = {file for file in files if file.endswith(".h5")}
+        for file in h5 | images | {_image_of(depth) for depth in depths}:
+            yield f"{scene}/{file}"
 
 
 def _listed(root: Path, list_file: Path) -> list[str]:

@@ -283,6 +283,9 @@ class TaskonomyDataModule(PartialLabelDataModule):
         """Finds what the tree holds, so that other processes find it remembered."""
         self.tree()
 
+    def require_data(self) -> None:
+        self.tree()
+
     def tree(self) -> TreeIndex:
         """All views of the tree, without those of ``skip_buildings``.
 

@@ -17,7 +17,7 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
-from jtr_lightning.cli.configs import option
+from jtr_lightning.cli.configs import last_given
 from jtr_lightning.cli.console import counted
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.errors import ConfigError, UserError, did_you_mean
@@ -172,7 +172,7 @@ class LocalSweep:
             tell(f"{counted(number, 'trial')}, {min(len(done(study)), number)} of them done.")
             if left_out := self._left_out():
                 tell(
-                    f"Each trial logs to its metrics.csv alone, on one device, without {' '.join(left_out)}."
+                    f"Each trial logs to its metrics.csv alone, on one device, without {', '.join(left_out)}."
                 )
 
             def objective(trial: Trial) -> float:
@@ -187,12 +187,8 @@ class LocalSweep:
     def _left_out(self) -> list[str]:
         """What was asked for that a trial is told otherwise."""
         given = [*self.sweep.fit_arguments({}), *self.overrides]
-        return [
-            f"{flag}={value}"
-            for flag, always in ALWAYS.items()
-            for value in option(given, flag)[-1:]
-            if value != always
-        ]
+        asked = [(last_given(given, flag), always) for flag, always in ALWAYS.items()]
+        return [place for (value, place), always in asked if place and value != always]
 
     @contextmanager
     def opened(self) -> Iterator[Study]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,20 @@ class RoomsDataModule(TaskonomyDataModule):
     def prepare_data(self) -> None:
         """Makes the rooms unless they are there."""
         make_rooms(self.root, self.spec, workers=self.make_workers)
+
+    def require_data(self) -> None:
+        if is_complete(self.root, self.spec, TaskonomyLayout()):
+            return
+        # Rooms by hand are complete or refused, so these would be in a folder of their own below the one given: or in
+        # that itself, where it holds nothing else.
+        given = self.root.parent
+        place = self.root if given.is_dir() and any(given.iterdir()) else given
+        spec = self.spec
+        raise DataError(
+            f"The folder '{place}' should hold rooms; found none. Make them with `jtr data make rooms --out "
+            f"{shlex.quote(str(place))} --num {spec.train} --num_val {spec.val} --num_test {spec.test} --size "
+            f"{spec.height} {spec.width} --seed {spec.seed}`."
+        )
 
     def source(self, split: Split) -> RoomsSource:
         if not is_complete(self.root, self.spec, TaskonomyLayout()):
