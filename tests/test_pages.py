@@ -245,6 +245,7 @@ def test_the_commands_of_the_results_run(workplace: Path, capfd: pytest.CaptureF
         "jtr_reconstruction",
         "jtr_crossed",
     ]
+    assert "| 1 | jtr_crossed, true labels, no latent | " in printed
     metrics = Path("runs/rooms-demo-supervised/0/metrics.json").read_text(encoding="utf-8")
     assert "test/depth/abs_err" in metrics
 
