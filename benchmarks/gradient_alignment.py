@@ -1,13 +1,18 @@
 """Does a method pull the network to where the missing labels would? Cosines between gradients, on Rooms.
 
-    python benchmarks/gradient_alignment.py experiments/rooms/{jtr,jtr_crossed,consistency,mtpsl}.yaml
+    python benchmarks/gradient_alignment.py experiments/rooms/{jtr,jtr_crossed,consistency,mtpsl}.yaml --seeds 0 1 2
 
 Rooms knows the labels that a scenario hides. One network is trained with the labels that there are, by the data,
 network and optimizer of the first config; each config's regularizer looks on, training its own layers but not the
 network. After some epochs, for each of many batches: the cosine between the gradient of the regularizer's terms and
 that of the supervised loss of the hidden labels, both for all weights of the network. Above 0, a small step along the
 method lowers the loss of the labels that are missing; below 0, it raises it. The last column has the cosine of the
-gradients' means, in which what differs from batch to batch cancels.
+gradients' means, in which what differs from batch to batch cancels. The table has the mean over the seeds, each a
+training with other weights, hidden labels and draws, and their standard deviation.
+
+``--oracle`` tells what limits JTR, by two more rows for each of its configs. One has the true hidden labels in place
+of what stands in for them, in the gradient that is measured alone: the auto-encoder has learnt without them. The other
+has the absolute difference of the same two stacks instead of the distance of their latents.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
+import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -30,9 +35,18 @@ from torch import Tensor, nn
 from jtr_lightning.batch import Batch
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
-from jtr_lightning.regularizers import Regularizer
+from jtr_lightning.regularizers import JTR, Regularizer
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from benchmarks.oracle import latent_distance, plain_distance, stacks_with_hidden_labels
 
 Gradients = dict[str, Tensor]
+Methods = dict[str, tuple[Regularizer, Any]]
+"""By name: the regularizer, and the optimizer of its own layers, if it has any."""
+Rows = dict[str, dict[str, float]]
+"""For each method: cosines, and the mean norm of its gradient."""
+
+OF_THE_MEANS = "all, of the means"
 
 
 class Untrained(CommandLine):
@@ -74,9 +88,7 @@ def flat(loss: Tensor, weights: Sequence[nn.Parameter]) -> Tensor:
     )
 
 
-def learn(
-    model: PartialLabelModule, optimizer: Any, methods: dict[str, tuple[Regularizer, Any]], batch: Batch
-) -> None:
+def learn(model: PartialLabelModule, optimizer: Any, methods: Methods, batch: Batch) -> None:
     """One step of the network with its labels, and one of each regularizer's own layers."""
     predictions = model(batch.image)
     optimizer.zero_grad()
@@ -95,36 +107,43 @@ def learn(
 
 
 def gradients_of(
-    model: PartialLabelModule, methods: dict[str, tuple[Regularizer, Any]], full: Batch, batch: Batch
+    model: PartialLabelModule, methods: Methods, full: Batch, batch: Batch, oracle: bool = False
 ) -> tuple[Gradients, Gradients]:
-    """Of the hidden labels' loss, for each task and all; and of each method's terms."""
+    """Of the hidden labels' loss, for each task and all; and of each method's terms, with the rows of ``--oracle``."""
     weights = list(model.network.parameters())
     predictions = model(batch.image)
     losses = torch.where(batch.available, 0.0, model.supervised_losses(predictions, full)).mean(0)
     missing = {name: flat(loss, weights) for name, loss in zip(model.tasks, losses, strict=True)}
     missing["all"] = flat(losses.sum(), weights)
-    found = {}
+    found: Gradients = {}
     for name, (regularizer, _) in methods.items():
         views = regularizer.sample_views(batch)
         seen, features = model.run_views(batch, views)
-        terms = regularizer(seen, [batch, *(view.batch for view in views)], features, 1.0)
+        batches = [batch, *(view.batch for view in views)]
+        terms = regularizer(seen, batches, features, 1.0)
         found[name] = flat(sum(terms.values()), weights)
+        if oracle and isinstance(regularizer, JTR):
+            with torch.random.fork_rng(devices=[]):  # its draws should not change the rows that follow
+                stacks = stacks_with_hidden_labels(regularizer, seen, batches, full)
+            found[f"{name}, true labels"] = flat(latent_distance(regularizer, stacks), weights)
+            found[f"{name}, true labels, no latent"] = flat(plain_distance(stacks), weights)
     return missing, found
 
 
 def alignment(
     model: PartialLabelModule,
-    methods: dict[str, tuple[Regularizer, Any]],
+    methods: Methods,
     batches: Sequence[Batch],
     available: Tensor,
-) -> dict[str, dict[str, Any]]:
-    """For each method the cosine with each task's missing labels: mean, standard error, and that of the means."""
+    oracle: bool = False,
+) -> Rows:
+    """For each method the mean cosine with the missing labels of each task and of all, and that of the means."""
     cosines: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     sums: dict[str, Gradients] = {"missing": {}, "method": {}}
     norms: dict[str, list[float]] = defaultdict(list)
-    statistics = {name: buffer.clone() for name, buffer in model.network.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in model.network.named_buffers()}
     for full in batches:
-        missing, found = gradients_of(model, methods, full, hidden(full, available, model))
+        missing, found = gradients_of(model, methods, full, hidden(full, available, model), oracle)
         for kind, gradients in (("missing", missing), ("method", found)):
             for name, gradient in gradients.items():
                 sums[kind][name] = sums[kind].get(name, torch.zeros_like(gradient)) + gradient
@@ -134,33 +153,76 @@ def alignment(
                 if float(wanted.norm()) > 0:  # a batch may have every label of a task
                     cosines[name][task].append(float(torch.cosine_similarity(gradient, wanted, dim=0)))
     for name, buffer in model.network.named_buffers():
-        buffer.copy_(statistics[name])  # measuring should not change what is measured next
-    rows: dict[str, dict[str, Any]] = {}
+        buffer.copy_(buffers[name])  # measuring should not change what is measured next
+    rows: Rows = {}
     for name, tasks in cosines.items():
-        rows[name] = {"gradient norm": sum(norms[name]) / len(norms[name])}
-        for task, values in tasks.items():
-            of = torch.tensor(values)
-            rows[name][task] = {
-                "mean": float(of.mean()),
-                "standard error": float(of.std() / math.sqrt(len(of))),
-                "of the means": float(
-                    torch.cosine_similarity(sums["method"][name], sums["missing"][task], dim=0)
-                ),
-            }
+        rows[name] = {task: statistics.fmean(values) for task, values in tasks.items()}
+        both = sums["method"][name], sums["missing"]["all"]
+        rows[name][OF_THE_MEANS] = float(torch.cosine_similarity(*both, dim=0))
+        rows[name]["gradient norm"] = statistics.fmean(norms[name])
     return rows
 
 
-def table(found: dict[int, dict[str, dict[str, Any]]], tasks: Sequence[str]) -> str:
-    """As Markdown."""
-    head = ["epochs", "method", *tasks, "all", "all, of the means"]
+def table(found: dict[int, dict[int, Rows]], tasks: Sequence[str]) -> str:
+    """What was found for each seed after each number of epochs, as Markdown: means and deviations over the seeds."""
+    columns = [*tasks, "all", OF_THE_MEANS]
+    head = ["epochs", "method", *columns]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for epoch, rows in found.items():
-        for name, row in rows.items():
-            cells = [f"{row[t]['mean']:+.2f} ± {row[t]['standard error']:.2f}" for t in (*tasks, "all")]
-            lines.append(
-                "| " + " | ".join([str(epoch), name, *cells, f"{row['all']['of the means']:+.2f}"]) + " |"
-            )
+    trainings = list(found.values())
+    for epoch, rows in trainings[0].items():
+        for name in rows:
+            cells = []
+            for column in columns:
+                values = [training[epoch][name][column] for training in trainings]
+                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.fmean(values):+.2f}{spread}")
+            lines.append("| " + " | ".join([str(epoch), name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def training(
+    configs: Sequence[str],
+    options: Sequence[str],
+    measured: Sequence[int],
+    num_batches: int,
+    oracle: bool,
+) -> tuple[list[str], dict[int, Rows]]:
+    """Trains once.
+
+    Args:
+        configs: The first one's network is trained, and each one's regularizer.
+        options: Options of ``jtr fit`` for all of them.
+        measured: After which epochs to measure.
+        num_batches: On how many batches.
+        oracle: Whether to add the rows of ``--oracle``.
+
+    Returns:
+        The tasks' names, and by epoch what was measured.
+    """
+    made = make(configs[0], *options)
+    model, data = made.model, made.datamodule
+    everything = make(configs[0], *options, "--data.scenario", "FullLabels").datamodule
+    for module in (data, everything):
+        module.prepare_data()
+        module.setup("fit")
+    available = torch.as_tensor(data.datasets["train"].available)
+    optimizer = model.optimizer(model.network.parameters())
+    methods: Methods = {}
+    for config in configs:
+        regularizer = make(config, *options).model.regularizer
+        regularizer.start_training(available)
+        groups = [{k: v for k, v in g.items() if k != "steps"} for g in regularizer.parameter_groups()]
+        methods[Path(config).stem] = (regularizer, model.optimizer(groups) if groups else None)
+    found: dict[int, Rows] = {}
+    passes = epochs(everything.train_dataloader())
+    model.train()
+    for epoch in range(1, max(measured) + 1):
+        for batch in next(passes):
+            learn(model, optimizer, methods, hidden(batch, available, model))
+        if epoch in measured:
+            batches = list(itertools.islice(itertools.chain.from_iterable(passes), num_batches))
+            found[epoch] = alignment(model, methods, batches, available, oracle)
+    return list(model.tasks), found
 
 
 def main() -> int:
@@ -171,34 +233,29 @@ def main() -> int:
     parser.add_argument("configs", nargs="+", help="config files of `jtr fit`, one for each method")
     parser.add_argument("--epochs", type=int, nargs="+", default=[10, 20, 40], help="when to measure")
     parser.add_argument("--batches", type=int, default=60, help="how many to measure on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="one training each: weights, hidden labels and order",
+    )
+    parser.add_argument("--oracle", action="store_true", help="add rows with the true hidden labels for JTR")
+    parser.add_argument("--out", type=Path, help="a JSON file for the numbers of each training")
     given, options = parser.parse_known_args()
+    for name, numbers in (("--epochs", given.epochs), ("--batches", [given.batches])):
+        if min(numbers) < 1:
+            parser.error(f"{name} should be at least 1; found {min(numbers)}.")
+    if len(set(given.seeds)) < len(given.seeds):
+        parser.error(f"--seeds should differ from each other; found {given.seeds}.")
     torch.set_num_threads(1)
-    made = make(given.configs[0], "--seed_everything", str(given.seed), *options)
-    model, data = made.model, made.datamodule
-    everything = make(given.configs[0], *options, "--data.scenario", "FullLabels").datamodule
-    for module in (data, everything):
-        module.prepare_data()
-        module.setup("fit")
-    available = torch.as_tensor(data.datasets["train"].available)
-    optimizer = model.optimizer(model.network.parameters())
-    methods: dict[str, tuple[Regularizer, Any]] = {}
-    for config in given.configs:
-        regularizer = make(config, *options).model.regularizer
-        regularizer.start_training(available)
-        groups = [{k: v for k, v in g.items() if k != "steps"} for g in regularizer.parameter_groups()]
-        methods[Path(config).stem] = (regularizer, model.optimizer(groups) if groups else None)
-    found: dict[int, dict[str, dict[str, Any]]] = {}
-    passes = epochs(everything.train_dataloader())
-    model.train()
-    for epoch in range(1, max(given.epochs) + 1):
-        for batch in next(passes):
-            learn(model, optimizer, methods, hidden(batch, available, model))
-        if epoch in given.epochs:
-            batches = list(itertools.islice(itertools.chain.from_iterable(passes), given.batches))
-            found[epoch] = alignment(model, methods, batches, available)
-            print(table({epoch: found[epoch]}, list(model.tasks)), flush=True)
+    found: dict[int, dict[int, Rows]] = {}
+    for seed in given.seeds:
+        seeded = ["--seed_everything", str(seed), "--data.seed", str(seed), *options]
+        tasks, found[seed] = training(given.configs, seeded, given.epochs, given.batches, given.oracle)
+        print(f"Seed {seed}\n{table({seed: found[seed]}, tasks)}\n", flush=True)
+    if len(found) > 1:
+        print(f"Mean ± standard deviation over {len(found)} trainings\n{table(found, tasks)}", flush=True)
     if given.out is not None:
         given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -234,7 +234,7 @@ def test_the_commands_about_resuming_run(workplace: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_results_run(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     small = [*SMALL_TRAINING, *SMALL_ROOMS]
-    aligned = ["--epochs", "1", "--batches", "2", *small]
+    aligned = ["--epochs", "1", "--batches", "2", "--seeds", "0", "1", "--out", "found.json", *small]
     run_commands(
         _text("../experiments/rooms/results/README.md"),
         {"fit": small, "benchmarks/gradient_alignment.py": aligned},
@@ -245,6 +245,7 @@ def test_the_commands_of_the_results_run(workplace: Path, capfd: pytest.CaptureF
         "jtr_reconstruction",
         "jtr_crossed",
     ]
+    assert "| 1 | jtr_crossed, true labels, no latent | " in printed
     metrics = Path("runs/rooms-demo-supervised/0/metrics.json").read_text(encoding="utf-8")
     assert "test/depth/abs_err" in metrics
 
