@@ -35,10 +35,8 @@ test: $(INSTALLED) ## the tests, without those marked slow
 test-all: $(INSTALLED) ## every test, with the branches that they reach
 	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --cov $(ARGS)
 
-# Old releases of the dependencies warn of newer ones, which is no fault of ours; every other warning is an error here, too.
 test-lowest: $(LOWEST)/.installed ## the fast tests with the lowest versions that setup.cfg allows, in .venv-lowest
-	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) -m "not slow" \
-		-W ignore::DeprecationWarning -W ignore::FutureWarning $(ARGS)
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 mutation: $(INSTALLED) ## change the code in small ways and count what the tests notice; takes long, ARGS="--share 0.1" less
 	@OMP_NUM_THREADS=1 $(IN_VENV) scripts/mutation --jobs $(JOBS) $(ARGS)

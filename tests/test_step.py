@@ -225,6 +225,17 @@ def test_compilation_changes_nothing(backend: str, monkeypatch: pytest.MonkeyPat
     assert_same(step(module, batch), expected)
 
 
+@pytest.mark.slow
+def test_a_compiled_network_takes_batches_and_images_of_other_sizes() -> None:
+    network = small_module(None).network.eval()
+    images = [torch.rand(*size) for size in ((3, 3, 24, 20), (2, 3, 24, 20), (2, 3, 33, 40))]
+    with torch.no_grad():
+        expected = [network(image) for image in images]
+        network.compile()
+        for image, prediction in zip(images, expected, strict=True):
+            torch.testing.assert_close(network(image), prediction, rtol=1e-4, atol=1e-5)
+
+
 def test_a_checkpoint_is_the_same_with_and_without_the_flags(tmp_path: Path) -> None:
     data = ToyDataModule(4, tasks=["segmentation", "depth"], batch_size=2)
     jtr = small_jtr()

@@ -57,7 +57,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         ``[B, C, H', W']``; ``crop`` undoes it.
     """
     height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    # Not `-width % multiple`: torch's compiler has no remainder of negative numbers for a size that changes.
+    right, below = ((multiple - side % multiple) % multiple for side in (width, height))
+    return F.pad(image, (0, right, 0, below), mode="replicate")
 
 
 def crop(values: Tensor, height: int, width: int) -> Tensor:
