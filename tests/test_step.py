@@ -227,7 +227,7 @@ def test_compilation_changes_nothing(backend: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_a_compiled_network_takes_batches_and_images_of_other_sizes() -> None:
-    network = small_module(None).network.eval()
+    network = small_module(None).network.train()
     images = [torch.rand(*size) for size in ((3, 3, 24, 20), (2, 3, 24, 20), (2, 3, 33, 40))]
     with torch.no_grad():
         expected = [network(image) for image in images]
