@@ -42,7 +42,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
         hits = matrix.diag()
         union = matrix.sum(0) + matrix.sum(1) - hits
         occurs = union > 0
-        iou = torch.where(occurs, hits / union.clamp(min=1), 0.0)
+        iou = torch.where(occurs, hits / union, 0.0)
         return {
             "miou": (iou.sum() / occurs.sum()).float(),
             "pixel_accuracy": (hits.sum() / matrix.sum()).float(),
@@ -65,6 +65,7 @@ class _MaskedSums(Metric):
             self.add_state(f"sum_{name}", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def _add(self, mask: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Adds values where the mask is true; elsewhere they may be anything, NaN too."""
         self.count += mask.sum()
         for name, value in values.items():
             total = getattr(self, f"sum_{name}")
@@ -90,8 +91,7 @@ class DepthErrors(_MaskedSums):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds depths ``[B, 1, H, W]``."""
         mask = self._valid(target)
-        truth = torch.where(mask, target, 1.0).float()
-        preds = preds.float()
+        preds, truth = preds.float(), target.float()
         error = (preds - truth).abs()
         positive = preds.clamp(min=1e-9)
         ratio = torch.maximum(positive / truth, truth / positive)
@@ -141,7 +141,7 @@ class AngularErrors(_MaskedSums):
         preds, target = preds.float(), torch.where(mask, target, 1.0).float()
         angle = angles(preds, target)
         self._add(mask, {"mean_angle": angle, **{n: (angle < t).float() for n, t in self.thresholds.items()}})
-        bins = (angle * (ANGLE_BINS / 180)).long().clamp(0, ANGLE_BINS - 1)
+        bins = (angle * (ANGLE_BINS / 180)).long().clamp(max=ANGLE_BINS - 1)
         self.histogram = self.histogram.scatter_add(0, bins.flatten(), mask.flatten().double())
 
     def compute(self) -> dict[str, Tensor]:
@@ -164,7 +164,7 @@ class DenseErrors(_MaskedSums):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds values ``[B, C, H, W]``."""
         mask = self._valid(target)
-        error = (preds.float() - torch.where(mask, target, 0.0).float()).abs()
+        error = (preds.float() - target.float()).abs()
         self._add(mask, {"l1": error.mean(1, keepdim=True), "rmse": error.square().mean(1, keepdim=True)})
 
     def compute(self) -> dict[str, Tensor]:
@@ -184,9 +184,7 @@ class ValueErrors(_MaskedSums):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds values ``[B, C]``."""
-        mask = self._valid(target)
-        truth = torch.where(mask.unsqueeze(1), target, 0.0).float()
-        self._add(mask, {"mae": (preds.float() - truth).abs().mean(1)})
+        self._add(self._valid(target), {"mae": (preds.float() - target.float()).abs().mean(1)})
 
     def compute(self) -> dict[str, Tensor]:
         return self._means()
