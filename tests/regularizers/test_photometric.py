@@ -118,3 +118,19 @@ def test_half_precision_images_keep_their_dtype() -> None:
 def test_refuses_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Photometric(**settings)
+
+
+def test_images_of_two_pixels_have_nothing_to_sharpen() -> None:
+    image = torch.rand(2, 3, 2, 5)
+    changed = FUNCTIONS["sharpness"](image, torch.ones(2, 1, 1, 1))
+    torch.testing.assert_close(changed, image, rtol=0, atol=0)
+
+
+def test_posterized_values_that_rounding_has_put_beyond_white_are_white() -> None:
+    image = torch.linspace(0, 1, 600).view(1, 3, 10, 20)
+    beyond = torch.where(image > 0.99, 1.01, image)
+    white = torch.where(image > 0.99, 1.0, image)
+    weakest = torch.zeros(1, 1, 1, 1)
+    torch.testing.assert_close(
+        FUNCTIONS["posterize"](beyond, weakest), FUNCTIONS["posterize"](white, weakest), rtol=0, atol=0
+    )
