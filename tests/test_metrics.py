@@ -40,6 +40,12 @@ def test_a_negative_depth_prediction_is_far_off_and_not_within_delta1() -> None:
     assert metrics.compute()["abs_err"] == 4
 
 
+def test_depths_below_one_metre_count_as_others_do() -> None:
+    metrics = Depth().metrics()
+    metrics.update(torch.tensor([0.5, 0.25]).view(1, 1, 1, 2), torch.tensor([0.8, 0.3]).view(1, 1, 1, 2))
+    assert metrics.compute()["delta1"] == 0.5
+
+
 def test_angles_in_closed_form() -> None:
     metrics = Normals().metrics()
     degrees = torch.tensor([0.0, 10.0, 20.0, 29.0, 90.0])

@@ -146,7 +146,7 @@ class AngularErrors(_MaskedSums):
 
     def compute(self) -> dict[str, Tensor]:
         cumulated = self.histogram.cumsum(0)
-        middle = torch.searchsorted(cumulated, cumulated[-1] / 2).clamp(max=ANGLE_BINS - 1)
+        middle = torch.searchsorted(cumulated, cumulated[-1] / 2)
         median = torch.where(self.count > 0, (middle + 0.5) * (180 / ANGLE_BINS), torch.nan)
         return {**self._means(), "median_angle": median.float()}
 
