@@ -304,3 +304,14 @@ def test_another_seed_gives_domains_other_tasks() -> None:
 def test_domain_split_needs_two_domains() -> None:
     with pytest.raises(ConfigError, match=r"at least 2 domains; found one"):
         DomainSplit().availability(table((12, 3)), 0)
+
+
+def test_domain_split_needs_two_tasks() -> None:
+    samples = replace(table((12, 1)), domain=np.arange(12) % 3)
+    with pytest.raises(ConfigError, match=r"DomainSplit should be used with at least 2 tasks.*found 1 \(a\)"):
+        DomainSplit().availability(samples, 0)
+
+
+def test_a_negative_seed_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"Parameter `seed` should be at least 0; found -1"):
+        OneLabel().availability(table((12, 3)), -1)
