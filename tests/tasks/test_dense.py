@@ -331,3 +331,8 @@ class TestDenseRegression:
     def test_a_label_of_other_channels_is_refused(self) -> None:
         with pytest.raises(DataError, match=r"\[H, W, 2\]; found \[4, 5, 3\]"):
             DenseRegression(2).to_target(np.zeros((4, 5, 3), dtype=np.float32))
+
+    def test_a_label_of_one_channel_may_lack_its_axis(self) -> None:
+        flat = np.arange(6, dtype=np.float32).reshape(2, 3)
+        for array in (flat, flat[..., None]):
+            assert DenseRegression(1).to_target(array).tolist() == [flat.tolist()]

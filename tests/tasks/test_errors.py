@@ -32,6 +32,12 @@ def test_a_class_is_right_or_wrong() -> None:
     assert math.isnan(invalid)
 
 
+def test_each_pixel_keeps_its_place() -> None:
+    prediction = torch.tensor([[0.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 1.0, -1.0]]).view(1, 2, 2, 2)
+    found = Segmentation(2).error(prediction, torch.tensor([[[0, 0], [1, 1]]]))
+    assert found.tolist() == [[[[0, 1], [0, 1]]]]
+
+
 def test_a_depth_is_wrong_by_metres() -> None:
     target = torch.tensor([2.0, 2.0, 0.0, math.nan]).view(1, 1, 1, 4)
     found = errors(Depth(), torch.tensor([2.0, 1.25, 5.0, 5.0]).view(1, 1, 1, 4), target)

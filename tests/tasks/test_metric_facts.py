@@ -57,3 +57,19 @@ def test_only_what_has_the_unit_of_the_labels_is_shown_with_it() -> None:
 def test_a_head_has_unit_and_arrow() -> None:
     assert MetricFacts("m").head("rmse") == "rmse [m] ↓"
     assert MetricFacts(higher_is_better=True).head("delta1") == "delta1 ↑"
+
+
+def test_the_least_that_a_headline_metric_counts_as_has_the_scale_of_its_labels() -> None:
+    tasks = [
+        *(Segmentation(3), Depth(mean=2.0, std=0.5), Normals(), Classification(3)),
+        *(DenseRegression(low=-1.0, high=3.0), Regression(scale=20.0)),
+    ]
+    floors = [task.headline_floor for task in tasks]
+    assert floors == pytest.approx([0.01, 0.0005, 0.1, 0.01, 0.004, 0.02])
+
+
+def test_an_error_of_unknown_scale_may_be_a_millionth() -> None:
+    class Unknown(Depth):
+        headline_floor = Task.headline_floor
+
+    assert Unknown().headline_floor == pytest.approx(1e-6)
