@@ -266,6 +266,13 @@ class TestNormals:
         with pytest.raises(DataError, match=r"found 3 of 6 vectors of lengths 0\.94 to 0\.94"):
             Normals().to_target(label * np.float32(0.94))
 
+    def test_of_a_large_label_some_64_rows_are_looked_at(self) -> None:
+        label = np.zeros((640, 2, 3), dtype=np.float32)
+        label[..., 2] = -1
+        Normals().to_target(label)
+        with pytest.raises(DataError, match=r"found 128 of 128 vectors of lengths 2 to 2"):
+            Normals().to_target(2 * label)
+
     def test_all_codes_of_8_bits_pass_as_normals(self) -> None:
         unit = np.random.default_rng(0).normal(size=(40, 50, 3))
         unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
