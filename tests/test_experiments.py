@@ -88,8 +88,18 @@ def test_methods_differ_in_nothing_but_the_method() -> None:
         del tree["model"]["init_args"]["network"]  # single-task networks have one each
         return tree
 
-    for name in set(ROOMS) - {"demo.yaml"}:
+    for name in set(ROOMS) - {"demo.yaml", "supervised_crops.yaml"}:
         assert rest(name) == rest("supervised.yaml"), name
+
+
+def test_the_crops_alone_differ_in_nothing_but_the_colours() -> None:
+    tree, supervised = content("supervised_crops.yaml"), content("supervised.yaml")
+    augmentation = tree["data"]["init_args"].pop("augmentation")
+    assert augmentation == {"class_path": supervised["data"]["init_args"].pop("augmentation")} | {
+        "init_args": {"colour_changes": 0}
+    }
+    del tree["name"], supervised["name"]
+    assert tree == supervised
 
 
 def test_the_demos_baseline_is_of_the_demos_tasks() -> None:
