@@ -46,6 +46,12 @@ def test_depths_below_one_metre_count_as_others_do() -> None:
     assert metrics.compute()["delta1"] == 0.5
 
 
+def test_normals_that_are_no_numbers_give_an_error_that_is_none() -> None:
+    metrics = Normals().metrics()
+    metrics.update(torch.full((1, 3, 2, 2), math.nan), Normals().decode(torch.ones(1, 3, 2, 2)))
+    assert math.isnan(metrics.compute()["mean_angle"])
+
+
 def test_angles_in_closed_form() -> None:
     metrics = Normals().metrics()
     degrees = torch.tensor([0.0, 10.0, 20.0, 29.0, 90.0])

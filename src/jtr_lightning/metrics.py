@@ -141,7 +141,8 @@ class AngularErrors(_MaskedSums):
         preds, target = preds.float(), torch.where(mask, target, 1.0).float()
         angle = angles(preds, target)
         self._add(mask, {"mean_angle": angle, **{n: (angle < t).float() for n, t in self.thresholds.items()}})
-        bins = (angle * (ANGLE_BINS / 180)).long().clamp(max=ANGLE_BINS - 1)
+        # The lower limit is for NaN of a prediction, which as a whole number is far below 0.
+        bins = (angle * (ANGLE_BINS / 180)).long().clamp(0, ANGLE_BINS - 1)
         self.histogram = self.histogram.scatter_add(0, bins.flatten(), mask.flatten().double())
 
     def compute(self) -> dict[str, Tensor]:
