@@ -8,12 +8,16 @@ import pytest
 import yaml
 
 from jtr_lightning.cli.lightning import command_line
+from jtr_lightning.comparison.plan import labels_of, methods_of
+from jtr_lightning.comparison.search import plan_trials, read_search
 from jtr_lightning.data.rooms.datamodule import RoomsDataModule
+from jtr_lightning.regularizers import JTR, MTPSL
 from tests.test_published import PUBLISHED
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ROOMS = sorted(path.name for path in (EXPERIMENTS / "rooms").glob("*.yaml"))
-NOT_FOR_FIT = {"loggers", "sweeps"}
+SEARCH = EXPERIMENTS / "searches" / "rooms.yaml"
+NOT_FOR_FIT = {"loggers", "searches", "sweeps"}
 NARROW = {
     "JTR": ["--model.regularizer.widths=[4,4,4]", "--model.regularizer.depths=[1,1,1]"],
     "MTPSL": ["--model.regularizer.widths=[4,4,4,4,4]"],
@@ -100,6 +104,19 @@ def test_the_crops_alone_differ_in_nothing_but_the_colours() -> None:
     }
     del tree["name"], supervised["name"]
     assert tree == supervised
+
+
+@pytest.mark.slow
+def test_the_search_tries_as_much_for_each_method_and_its_published_weights() -> None:
+    methods = methods_of(
+        [str(EXPERIMENTS / "rooms" / f"{name}.yaml") for name in yaml.safe_load(SEARCH.read_text())]
+    )
+    trials = read_search(SEARCH, methods)
+    weights = {"mtpsl": ("weight", MTPSL().weight), "jtr": ("distance_weight", JTR().distance_weight)}
+    for name, (option, published) in weights.items():
+        assert {f"model.regularizer.{option}": published, "model.regularizer.ramp": 0.0} in trials[name]
+    # Refuses trials that are one, options that do not exist and values that do not fit.
+    assert len(plan_trials(methods, trials, labels_of(["onelabel"], [])[0], [100])) == 4 * len(methods)
 
 
 def test_the_demos_baseline_is_of_the_demos_tasks() -> None:

@@ -104,12 +104,14 @@ def test_results_of_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixtu
     _, (_, jtr), _ = plan(arguments, capsys)
     folder = out / "runs" / jtr
     folder.mkdir(parents=True)
-    write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}))
+    # Of a finished run this file is all that another machine needs.
+    write_result(folder, fake_result({"seg": 0.5, "depth": 1.25}, points={"seg": [(10, 0.4)]}))
     assert [state for state, _ in plan(arguments, capsys)] == ["to do", "finished", "to do"]
     assert main(["compare", *arguments, "--results-only"]) == 0
     text = (out / "results.md").read_text(encoding="utf-8")
     assert "| supervised |  |  |" in text
     assert "| jtr | 0.5 | 1.25 |" in text
+    assert (out / "curves.csv").read_text(encoding="utf-8").splitlines()[1:] == ["jtr,onelabel,0,seg,10,0.4"]
     assert f"* Command: `jtr compare {configs[0]} {configs[1]} --seeds 0 --out {out}`\n" in text
 
 

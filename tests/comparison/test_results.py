@@ -25,7 +25,7 @@ from tests.comparison.parts import fake_result, fake_run
 
 
 def test_a_result_is_read_as_it_was_written_and_none_before(tmp_path: Path) -> None:
-    result = fake_result({"seg": 0.5, "depth": 1.25})
+    result = fake_result({"seg": 0.5, "depth": 1.25}, points={"seg": [(5, 0.25)], "depth": []})
     (tmp_path / f".{RESULT}.1.part").write_text("{")  # an interrupted writer's
     assert read_result(tmp_path) is None
     write_result(tmp_path, result)

@@ -54,6 +54,11 @@ def test_the_best_epoch_of_validation_is_tested(tmp_path: Path) -> None:
         "segmentation": TaskFacts("miou", True, ""),
         "depth": TaskFacts("abs_err", False, "m"),
     }
+    assert result.points.keys() == set(result.tasks)
+    assert [epoch for epoch, _ in result.points["depth"]] == [1, 2, 3]
+    assert result.points["depth"][result.best_epoch][1] == pytest.approx(
+        result.metrics["val/depth/abs_err"], 1e-4
+    )
     assert set(result.headlines()) == {"segmentation", "depth"}
     assert result.metrics.keys() > {"test/segmentation/miou", "test/depth/abs_err", "test/depth/rmse"}
     assert result.metrics["val/score"] == max(scores.values())

@@ -17,8 +17,9 @@ from tests.test_sweep_files import drawn
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 LOGGERS = sorted(EXPERIMENTS.glob("loggers/*.yaml"))
+SEARCHES = {*EXPERIMENTS.glob("searches/*.yaml"), *EXPERIMENTS.glob("*/results/*/chosen.yaml")}
 COMPARED = EXPERIMENTS.glob("*/results/*/methods/*.yaml")
-CONFIGS = sorted({*EXPERIMENTS.glob("*/*.yaml"), *COMPARED} - {*LOGGERS, *SWEEPS})
+CONFIGS = sorted({*EXPERIMENTS.glob("*/*.yaml"), *COMPARED} - {*LOGGERS, *SWEEPS, *SEARCHES})
 KEPT = sorted(EXPERIMENTS.glob("*/results/*/configs/*.yaml"))
 ONE_OF_EACH_METHOD = list({yaml.safe_load(path.read_text())["name"]: path for path in KEPT}.values())
 
@@ -63,7 +64,7 @@ def assert_holds(found: Any, asked: Any, where: str = "") -> None:
 
 
 def test_no_file_is_left_out() -> None:
-    assert {*CONFIGS, *LOGGERS, *SWEEPS, *KEPT} == set(EXPERIMENTS.rglob("*.yaml"))
+    assert {*CONFIGS, *LOGGERS, *SWEEPS, *SEARCHES, *KEPT} == set(EXPERIMENTS.rglob("*.yaml"))
     assert min(len(CONFIGS), len(LOGGERS), len(SWEEPS), len(ONE_OF_EACH_METHOD)) > 0
 
 

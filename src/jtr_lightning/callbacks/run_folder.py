@@ -25,6 +25,7 @@ from jtr_lightning.errors import ConfigError
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+METRICS_LOG = "metrics.csv"
 MONITOR = "val/score"
 """What the best epoch is chosen by; higher is better."""
 

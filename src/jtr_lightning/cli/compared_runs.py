@@ -156,13 +156,13 @@ class Comparison(ComparedRuns):
         (self.out / "results.md").write_text(text, encoding="utf-8")
 
     def show_results(self, failed: Collection[Run] = ()) -> None:
-        from jtr_lightning.comparison.curves import read_curves, write_curves
+        from jtr_lightning.comparison.curves import curves_of, write_curves
         from jtr_lightning.comparison.plots import draw
         from jtr_lightning.comparison.results import write_configs
 
         self.write()
         write_configs(self.runs, self.out)
-        curves = read_curves(self.results(), self.run_folders)
+        curves = curves_of(self.results())
         write_curves(curves, self.out / "curves.csv")
         self.write(draw(self.results(), self.out, curves))
         console().print(f"Results are in {self.out / 'results.md'}", soft_wrap=True, markup=False)

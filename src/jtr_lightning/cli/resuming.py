@@ -19,7 +19,7 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG
+from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG, METRICS_LOG
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
 from jtr_lightning.cli.main import EXIT_INTERRUPTED
@@ -178,7 +178,7 @@ def csv_log(folder: Path, checkpoint: str | None) -> CSVLogger:
         folder: The run folder.
         checkpoint: What the training goes on from, if it does.
     """
-    path = folder / "metrics.csv"
+    path = folder / METRICS_LOG
     rows: list[dict[str, str]] = []
     first = getattr(rank_zero_only, "rank", 0) == 0
     if first and path.is_file() and checkpoint is not None:

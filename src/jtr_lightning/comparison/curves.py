@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jtr_lightning.comparison.plan import Labels
-from jtr_lightning.comparison.results import Results
+from jtr_lightning.comparison.results import Points, Results, TaskFacts
+from jtr_lightning.reporting.curves import read_log
 
-LOG = Path("training") / "metrics.csv"
-"""The CSV log of a run's training, below the run's folder."""
+_DIGITS = 5
+"""Significant ones, more than a picture can show."""
 
 
 @dataclass(frozen=True)
@@ -30,31 +31,35 @@ class Curve:
     labels: Labels
     seed: int
     task: str
-    points: Sequence[tuple[int, float]]
+    points: Points
 
 
-def read_curves(results: Results, run_folders: Path) -> list[Curve]:
-    """Reads the logs of all finished runs.
+def points_of(log: Path, tasks: Mapping[str, TaskFacts]) -> dict[str, Points]:
+    """Reads the headline metrics of a training's validations.
 
     Args:
-        results: What is finished.
-        run_folders: The folder that holds the runs' folders.
+        log: The ``metrics.csv`` of the training.
+        tasks: The tasks.
 
     Returns:
-        A curve for each run and task; none for a run whose log is gone.
+        Task name to its points, of the epochs with a finite value.
     """
-    curves: list[Curve] = []
-    for run in results.runs:
-        log = run_folders / run.name / LOG
-        if run.name not in results.by_name or not log.is_file():
-            continue
-        with log.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for task, facts in results.tasks.items():
-            key = f"val/{task}/{facts.headline}"
-            points = [(int(row["epoch"]) + 1, float(row[key])) for row in rows if row.get(key)]
-            curves.append(Curve(run.method, run.labels, run.seed, task, points))
-    return curves
+    rows = read_log(log)
+    keys = {name: f"val/{name}/{facts.headline}" for name, facts in tasks.items()}
+    return {
+        name: [(int(row["epoch"]) + 1, float(f"{row[key]:.{_DIGITS}g}")) for row in rows if key in row]
+        for name, key in keys.items()
+    }
+
+
+def curves_of(results: Results) -> list[Curve]:
+    """The curves of all finished runs, one for each run and task."""
+    return [
+        Curve(run.method, run.labels, run.seed, task, points)
+        for run in results.runs
+        if run.name in results.by_name
+        for task, points in results.by_name[run.name].points.items()
+    ]
 
 
 def write_curves(curves: Sequence[Curve], path: Path) -> None:
@@ -63,7 +68,7 @@ def write_curves(curves: Sequence[Curve], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "labels", "seed", "task", "epoch", "value"])
         for curve in curves:
-            for epoch, value in curve.points:
-                writer.writerow(
-                    [curve.method, curve.labels.title, curve.seed, curve.task, epoch, f"{value:.5g}"]
-                )
+            writer.writerows(
+                [curve.method, curve.labels.title, curve.seed, curve.task, epoch, f"{value:.{_DIGITS}g}"]
+                for epoch, value in curve.points
+            )

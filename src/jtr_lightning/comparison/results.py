@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ LOG = "log.txt"
 LOCK = "lock"
 CONFIGS = "configs"
 """The folder beside the tables that has each row's configuration."""
+
+Points = Sequence[tuple[int, float]]
+"""Numbers of finished epochs, and a metric on the validation set after each."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Result:
         device: What it was trained on.
         threads: Threads of the training on the CPU.
         commit: Commit or version of this library.
+        points: Task name to the curve of its headline metric.
     """
 
     metrics: Mapping[str, float]
@@ -63,6 +67,7 @@ class Result:
     device: str
     threads: int
     commit: str
+    points: Mapping[str, Points] = field(default_factory=dict)
 
     def headlines(self) -> dict[str, float]:
         """Task name to headline metric, for tasks that have one."""
@@ -88,7 +93,11 @@ def read_result(folder: Path) -> Result | None:
         content = read_object(path)
         tasks = {str(name): TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
         metrics = {str(name): float(value) for name, value in content.pop("metrics").items()}
-        return Result(metrics=metrics, tasks=tasks, **content)
+        points = {
+            str(name): [(int(epoch), float(value)) for epoch, value in each]
+            for name, each in content.pop("points", {}).items()
+        }
+        return Result(metrics=metrics, tasks=tasks, points=points, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"The file '{path}' should hold the result of a finished run; found: {type(error).__name__} ({error}). "

@@ -12,12 +12,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS
+from jtr_lightning.callbacks.run_folder import CHECKPOINTS, METRICS_LOG
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
+from jtr_lightning.comparison.curves import points_of
 from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.disk import written_whole
 from jtr_lightning.errors import ConfigError
@@ -84,18 +85,20 @@ def _train(folder: Path, with_test: bool) -> None:
     if with_test:
         # In a new Trainer, as `jtr test` does it: callbacks keep something of the training.
         metrics |= command_line(["test", "--config", str(config), "--ckpt_path", str(best)], training).metrics
+    tasks = {
+        name: TaskFacts(task.headline, task.higher_is_better, task.metric_facts()[task.headline].unit)
+        for name, task in model.tasks.items()
+    }
     result = Result(
         metrics=metrics,
-        tasks={
-            name: TaskFacts(task.headline, task.higher_is_better, task.metric_facts()[task.headline].unit)
-            for name, task in model.tasks.items()
-        },
+        tasks=tasks,
         best_epoch=epoch,
         train_seconds=costs.seconds,
         peak_memory=costs.peak_memory,
         device=_device_name(fitted.trainer.strategy.root_device),
         threads=torch.get_num_threads(),
         commit=commit,
+        points=points_of(training / METRICS_LOG, tasks),
     )
     write_result(folder, result)
     # Not before, or a training could be lost, or go on without its optimizer's state.

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from jtr_lightning.callbacks.panel_logger import FOLDER
-from jtr_lightning.callbacks.run_folder import CONFIG, read_metrics
+from jtr_lightning.callbacks.run_folder import CONFIG, METRICS_LOG, read_metrics
 from jtr_lightning.comparison.statistics import delta
 from jtr_lightning.disk import write_text
 from jtr_lightning.metric_facts import MetricFacts
@@ -261,7 +261,7 @@ def _curves(folder: Path, facts: Mapping[str, Any]) -> str:
     }
     # The delta that is logged is that of the module's own baseline.
     names = [baseline["name"] for baseline in facts["baselines"] if baseline.get("role") == "supervised"]
-    panels = panels_of(read_log(folder / "metrics.csv"), tasks, marks, *names[:1])
+    panels = panels_of(read_log(folder / METRICS_LOG), tasks, marks, *names[:1])
     if not panels:
         return ""
     return draw(panels)
