@@ -350,3 +350,59 @@ def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_tasks_name_must_name_layers_and_metrics() -> None:
     with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
         PartialLabelModule({"my depth": Depth()}, ToyNetwork())
+    for name in ("type", "keys", "training"):
+        with pytest.raises(ConfigError, match=f"none that torch's modules have.* found '{name}'"):
+            PartialLabelModule({name: Depth()}, ToyNetwork())
+
+
+# Training steps of a subclass's own
+
+
+class StepOfItsOwn(PartialLabelModule):
+    """Makes its loss without the step of the base class."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        predictions, _ = self.run_views(batch, ())
+        return self.supervised_losses(predictions[0], batch).sum(1).mean()
+
+
+class FurtherTerm(PartialLabelModule):
+    """Halves the loss of the base class and adds a constant."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) / 2 + 1000
+
+
+class SeenLosses(FixedWeights):
+    """Remembers the tasks' losses that the backward pass is given."""
+
+    def backward(self, loss: Tensor, losses: Tensor, available: Tensor, parameters: Sequence[Tensor]) -> None:
+        self.seen = losses.detach()
+        super().backward(loss, losses, available, parameters)
+
+
+# Its tasks' mean losses are not known then.
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric TaskLosses was called before")
+def test_a_subclass_may_make_its_own_loss(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    module = StepOfItsOwn(tiny_tasks(), ToyNetwork())
+    before = [p.detach().clone() for p in module.network.parameters()]
+    trainer(tmp_path).fit(module, data())
+    assert all(not torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
+
+
+def test_a_loss_of_its_own_is_refused_where_the_tasks_gradients_are_joined() -> None:
+    module = StepOfItsOwn(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
+    with pytest.raises(ConfigError, match=r"with SeenLosses should .* found a loss that StepOfItsOwn made"):
+        loss_and_gradients(module, batches(1)[0])
+
+
+def test_the_tasks_losses_follow_what_a_subclass_makes_of_the_loss() -> None:
+    batch = batches(1)[0]
+    seen = []
+    for kind in (PartialLabelModule, FurtherTerm):
+        torch.manual_seed(3)
+        module = kind(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
+        loss_and_gradients(module, batch)
+        seen.append(module.balancing.seen)
+    torch.testing.assert_close(seen[1], seen[0] / 2)

@@ -109,6 +109,11 @@ class PartialLabelModule(Described, L.LightningModule):
                 raise ConfigError(
                     f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
                 )
+            if hasattr(nn.ModuleDict(), name):
+                raise ConfigError(
+                    "A task's name should be none that torch's modules have for something else, since it names layers; "
+                    f"found '{name}'. Take another, such as '{name}_'."
+                )
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
@@ -132,7 +137,7 @@ class PartialLabelModule(Described, L.LightningModule):
             called = () if self.regularizer is None else self.regularizer.compilable()
             for part in (self.network, *called):
                 part.compile()
-        self._step: tuple[Tensor, Tensor, Tensor]
+        self._step: tuple[Tensor, Tensor, Tensor] | None = None
         self.step_losses: StepLosses | None = None
         self._total_steps: float = float("inf")
 
@@ -271,11 +276,25 @@ class PartialLabelModule(Described, L.LightningModule):
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Leaves the backward pass to the balancing, which may need the tasks' gradients one by one."""
-        total, losses, available = self._step
-        del self._step  # the graph should not outlive the step
-        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients.
-        factor = (loss.detach() / total.detach()).nan_to_num(1.0)
+        """Leaves the backward pass to the balancing, which may need the tasks' gradients one by one.
+
+        Raises:
+            ConfigError: It does, and a subclass's training step gave a loss without them.
+        """
+        step, self._step = self._step, None  # the graph should not outlive the step
+        if step is None:
+            if type(self.balancing).backward is not Balancing.backward:
+                raise ConfigError(
+                    f"A training step with {type(self.balancing).__name__} should return what "
+                    "PartialLabelModule.training_step gave, perhaps with further terms, since the tasks' gradients are "
+                    f"joined one by one; found a loss that {type(self).__name__} made itself. Call "
+                    "super().training_step() in it, or take another balancing, such as FixedWeights."
+                )
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return
+        total, losses, available = step
+        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients; a subclass may add.
+        (factor,) = torch.autograd.grad(loss, total, retain_graph=True)
         self.balancing.backward(loss, losses * factor, available, list(self.network.parameters()))
 
     def _log_training(
