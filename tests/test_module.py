@@ -17,6 +17,7 @@ from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import DenseRegression, Depth
 from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
@@ -168,6 +169,28 @@ def test_progress_runs_from_0_to_1(tmp_path: Path) -> None:
 
     trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(model(regularizer=Watching()), data())
     assert seen == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_ramp_needs_an_end_of_the_training(tmp_path: Path) -> None:
+    module = model(regularizer=ConsistencyRegularization())
+    with pytest.raises(
+        ConfigError, match=r"`ramp` of ConsistencyRegularization .*; found 0.25\. Set `max_ep"
+    ):
+        trainer(tmp_path, max_epochs=-1, max_time={"seconds": 30}).fit(module, data())
+    # Without one, time alone may end it.
+    endless = trainer(tmp_path, max_epochs=-1, max_time={"seconds": 0})
+    endless.fit(model(regularizer=ConsistencyRegularization(ramp=0)), data())
+
+
+@pytest.mark.parametrize("half", ["bf16", "16"])
+def test_labels_and_sums_in_16_bits_are_refused(half: str, tmp_path: Path) -> None:
+    halved = trainer(tmp_path, precision=f"{half}-true")
+    with pytest.raises(ConfigError, match=f"found '{half}-true'\\. Take {half}-mixed"):
+        halved.fit(model(), data())
+    with pytest.raises(ConfigError, match="do not fit into 16 bits"):
+        halved.validate(model(), data())
+    (first, *_) = halved.predict(model(), data())
+    assert first["depth"].dtype == {"bf16": torch.bfloat16, "16": torch.float16}[half]
 
 
 def test_the_regularizers_own_parameters_are_trained_and_unused_when_predicting(tmp_path: Path) -> None:

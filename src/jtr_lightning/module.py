@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -228,15 +229,23 @@ class PartialLabelModule(Described, L.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Looks at the strategy.
+        """Looks at the strategy and the precision.
 
         Raises:
-            ConfigError: It is the first FSDP.
+            ConfigError: The strategy is the first FSDP, or all numbers, those of labels and metrics too, are 16-bit.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             raise ConfigError(
                 "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
                 "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
+            )
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, HalfPrecision) and stage != TrainerFn.PREDICTING:
+            half = precision.precision
+            raise ConfigError(
+                "The precision should be 32-true, 64-true or mixed where there are labels, since sums of losses and "
+                f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
+                f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
             )
 
     def on_fit_start(self) -> None:
@@ -249,6 +258,12 @@ class PartialLabelModule(Described, L.LightningModule):
     def on_train_start(self) -> None:
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        if self.regularizer is not None and self.regularizer.ramp and math.isinf(self._total_steps):
+            raise ConfigError(
+                f"Parameter `ramp` of {type(self.regularizer).__name__} should be 0 in a training without an end, of "
+                f"which no share is ever done; found {self.regularizer.ramp}. Set `max_epochs` or `max_steps` of the "
+                "trainer (beside `max_time`, which may end it earlier), or `ramp` to 0."
+            )
         # A loader of one's own may not tell.
         available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
         if self.regularizer is not None and available is not None:
