@@ -110,6 +110,20 @@ def test_a_task_whose_labels_have_no_valid_place_has_no_key_and_is_told() -> Non
     ]
 
 
+def test_a_headline_that_no_metric_has_is_refused() -> None:
+    class Range(Depth):
+        headline = "abs_error"
+
+    tasks = {**TASKS, "depth": Range()}
+    evaluation = Evaluation(tasks)
+    evaluation.update(predictions_of(1), batch_of([[False, True, False]]))
+    message = (
+        r"Range.metrics\(\) should .* 'abs_error', which stands for the task 'depth' .* found \['abs_err',"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluation.compute()
+
+
 def test_one_valid_pixel_is_measured() -> None:
     evaluation = Evaluation(TASKS)
     batch = batch_of([[True, False, False], [True, False, False]])

@@ -13,6 +13,7 @@ from torchmetrics import Metric, MetricCollection
 
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Task
 
 
@@ -48,12 +49,23 @@ class Evaluation(nn.Module):
         """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device.
 
         Warns about a task whose labels have no valid place.
+
+        Raises:
+            ConfigError: A task's metrics lack its headline metric, without which the score would pass the task over.
         """
         results: dict[str, float] = {}
         totals = zip(*self.measurable.totals(), strict=True)
         for (name, metric), (measurable, labelled) in zip(self.metrics.items(), totals, strict=True):
             if measurable:
                 values = cast(MetricCollection, metric).compute()
+                headline = self.tasks[name].headline
+                if headline not in values:
+                    raise ConfigError(
+                        f"{type(self.tasks[name]).__name__}.metrics() should have the metric that `headline` names, "
+                        f"'{headline}', which stands for the task '{name}' in tables and in the score; found "
+                        f"{list(values)}. Name the metric in the MetricCollection ({{'{headline}': ...}}), or set "
+                        "`headline` to one of these."
+                    )
                 results.update({f"{name}/{key}": float(value) for key, value in values.items()})
             elif labelled:
                 rank_zero_warn(
