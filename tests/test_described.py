@@ -20,6 +20,25 @@ class Whole(Part):
         self.secret = secret
 
 
+class HandedOn(Part):
+    def __init__(self, parts: list[Part], *args: int, secret: int = 0, **kwargs: tuple[str, ...]) -> None:
+        super().__init__(*args, **kwargs)
+        self.parts = parts
+        self.secret = secret
+
+
+def test_arguments_by_position_come_back_where_a_class_hands_them_on() -> None:
+    part = HandedOn([Part(1)], 7, secret=3, names=("b",))
+    for _ in range(2):
+        again = rebuild(part.describe())
+        assert (again.size, again.secret, list(again.names), again.parts[0].size) == (7, 3, ["b"], 1)
+        assert differences(part.describe(), again) is None
+        part = again
+    assert differences(part.describe(), HandedOn([Part(1)], 8, secret=3, names=("b",))) is not None
+    # Without any, they have their names.
+    assert set(HandedOn(parts=[], size=7).describe()["init_args"]) == {"parts", "size"}
+
+
 def test_an_object_comes_back_with_its_parts() -> None:
     whole = Whole({"x": Part(2, names=("b", "c"))}, secret=object(), size=5)
     again = rebuild(whole.describe())

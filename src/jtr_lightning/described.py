@@ -19,6 +19,8 @@ from typing import Any
 from jtr_lightning.errors import ConfigError, UserError
 
 PACKAGE = __name__.partition(".")[0]
+POSITIONAL = "*"
+"""Among the arguments of a description: those by position of an ``__init__`` that takes ``*args``, in a list."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -65,16 +67,23 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         if "_init_args" not in self.__dict__:
-            bound = signature.bind(self, *args, **kwargs).arguments
-            bound.pop("self", None)
-            for parameter in signature.parameters.values():
-                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                    bound.update(bound.pop(parameter.name, {}))
             # Not setattr: a torch Module refuses some values before its own __init__ has run.
-            self.__dict__["_init_args"] = dict(bound)
+            self.__dict__["_init_args"] = _by_name(signature.bind(self, *args, **kwargs))
         init(self, *args, **kwargs)
 
     return wrapped
+
+
+def _by_name(call: inspect.BoundArguments) -> dict[str, Any]:
+    """A call's arguments by name, without ``self``; with ``*args``, all that stand before or in it under ``*``."""
+    arguments = dict(call.arguments)
+    arguments.pop("self", None)
+    for parameter in call.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(parameter.name, {}))
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and call.arguments.get(parameter.name):
+            return {POSITIONAL: list(call.args[1:]), **call.kwargs}
+    return arguments
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -177,8 +186,10 @@ def rebuild(description: Any) -> Any:
             "jtr-lightning."
         )
     cls = _find_class(class_path)
+    named = {name: rebuild(value) for name, value in arguments.items()}
+    positional = named.pop(POSITIONAL, [])
     try:
-        return cls(**{name: rebuild(value) for name, value in arguments.items()})
+        return cls(*positional, **named)
     except UserError:
         raise
     except Exception as error:  # a class may make anything of arguments that are none of its own
