@@ -9,6 +9,7 @@ config file, and ``rebuild`` makes the object again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -49,12 +50,11 @@ class Described:
             ConfigError: An argument has no plain form.
         """
         cls = type(self)
-        arguments = self.__dict__.get("_init_args", {})
         return {
             "class_path": f"{cls.__module__}.{cls.__qualname__}",
             "init_args": {
                 name: _plain(value, f"{cls.__qualname__}({name}=...)")
-                for name, value in arguments.items()
+                for name, value in _arguments(self).items()
                 if name not in self.not_described
             },
         }
@@ -72,6 +72,17 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return wrapped
+
+
+def _arguments(part: Described) -> Mapping[str, Any]:
+    """What a part was made with."""
+    cls: Any = type(part)
+    remembers = hasattr(cls.__init__, "__wrapped__")
+    if dataclasses.is_dataclass(cls) and not remembers:
+        # The decorator writes __init__ when the class is already made, too late to be wrapped.
+        return {field.name: getattr(part, field.name) for field in dataclasses.fields(cls) if field.init}
+    found: Mapping[str, Any] = part.__dict__.get("_init_args", {})
+    return found
 
 
 def _by_name(call: inspect.BoundArguments) -> dict[str, Any]:
@@ -108,7 +119,7 @@ def written_out(part: Described) -> str:
     """A part as its call is written, defaults included, for people: ``FractionLabels(fraction=0.5)``."""
     parameters = inspect.signature(type(part)).parameters.values()
     arguments = {p.name: p.default for p in parameters if p.default is not p.empty}
-    arguments |= part.__dict__.get("_init_args", {})
+    arguments |= _arguments(part)
     inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     return f"{type(part).__name__}({inside})" if inside else type(part).__name__
 
