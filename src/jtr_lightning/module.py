@@ -256,6 +256,11 @@ class PartialLabelModule(Described, L.LightningModule):
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
+        """Learns how long the training is, and tells the regularizer which labels there are.
+
+        Raises:
+            ConfigError: The training has no end, but the regularizer's ramp is a share of it.
+        """
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
         if self.regularizer is not None and self.regularizer.ramp and math.isinf(self._total_steps):
