@@ -193,6 +193,22 @@ def test_labels_and_sums_in_16_bits_are_refused(half: str, tmp_path: Path) -> No
     assert first["depth"].dtype == {"bf16": torch.bfloat16, "16": torch.float16}[half]
 
 
+class Criterion(ConsistencyRegularization):
+    """Made with an object."""
+
+    def __init__(self, criterion: torch.nn.Module) -> None:
+        super().__init__()
+        self.criterion = criterion
+
+
+def test_what_a_checkpoint_cannot_hold_ends_a_training_before_it_begins(tmp_path: Path) -> None:
+    module = model(regularizer=Criterion(torch.nn.L1Loss()))
+    with pytest.raises(ConfigError, match=r"Criterion\(criterion=\.\.\.\) .*; found L1Loss"):
+        trainer(tmp_path).fit(module, data())
+    assert module.global_step == 0
+    trainer(tmp_path, enable_checkpointing=False).fit(module, data())
+
+
 def test_the_regularizers_own_parameters_are_trained_and_unused_when_predicting(tmp_path: Path) -> None:
     module = model(regularizer=Agreement(), optimizer=lambda groups: torch.optim.SGD(groups, lr=LR))
     trainer(tmp_path, enable_checkpointing=False).fit(module, data())

@@ -229,10 +229,11 @@ class PartialLabelModule(Described, L.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Looks at the strategy and the precision.
+        """Looks at the strategy and the precision, and whether a checkpoint can be written.
 
         Raises:
-            ConfigError: The strategy is the first FSDP, or all numbers, those of labels and metrics too, are 16-bit.
+            ConfigError: The strategy is the first FSDP; all numbers, those of labels and metrics too, are 16-bit; or
+                a part was made with an argument that a checkpoint cannot hold.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             raise ConfigError(
@@ -247,6 +248,8 @@ class PartialLabelModule(Described, L.LightningModule):
                 f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
                 f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
             )
+        if stage == TrainerFn.FITTING and self.trainer.checkpoint_callbacks:
+            self.describe()  # or it would be told with the first checkpoint, after hours perhaps
 
     def on_fit_start(self) -> None:
         # A trainer with loaders instead of a data module does not tell.
