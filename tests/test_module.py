@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jtr_lightning.balancing import FixedWeights
+from jtr_lightning.balancing import FixedWeights, UncertaintyWeighting
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch, join
 from jtr_lightning.checkpoint import read_checkpoint
@@ -103,6 +103,16 @@ def test_a_task_without_a_label_trains_without_nan_and_gets_no_gradient() -> Non
         if name.startswith("network.heads") and ".depth." not in name:
             assert (gradient == 0).all(), name
     assert (gradients["network.heads.depth.weight"] != 0).any()
+
+
+def test_a_label_without_a_valid_place_moves_no_learned_weight() -> None:
+    module = model(balancing=UncertaintyWeighting())
+    batch = batches(1)[0]
+    batch.labels["depth"][:] = 0.0
+    assert batch.labelled("depth").any()
+    _, gradients = loss_and_gradients(module, batch)
+    found = dict(zip(module.tasks, gradients["balancing.log_variance"].tolist(), strict=True))
+    assert [name for name, gradient in found.items() if gradient == 0] == ["depth"]
 
 
 def test_a_batch_without_any_label_changes_nothing() -> None:

@@ -286,16 +286,18 @@ class PartialLabelModule(Described, L.LightningModule):
         views = () if self.regularizer is None else self.regularizer.sample_views(batch)
         predictions, features = self.run_views(batch, views)
         losses = self.supervised_losses(predictions[0], batch)
-        supervised = self.balancing(losses, batch.available)
+        # A label without a valid place has no loss, and no more part in the balancing than one that is missing.
+        usable = batch.available & measurable(self.tasks, batch)
+        supervised = self.balancing(losses, usable)
         terms: dict[str, Tensor] = {}
         if self.regularizer is not None:
             batches = [batch, *(view.batch for view in views)]
             terms = self.regularizer(predictions, batches, features, self.progress)
         total: Tensor = sum(terms.values(), start=supervised)
-        self._step = (total, losses, batch.available)
+        self._step = (total, losses, usable)
         detached = {name: term.detach() for name, term in terms.items()}
         self.step_losses = StepLosses(total.detach(), losses.detach(), detached, batch.index)
-        self._log_training(total, supervised, terms, losses, batch)
+        self._log_training(total, supervised, terms, losses, batch, usable)
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -315,13 +317,19 @@ class PartialLabelModule(Described, L.LightningModule):
                 )
             loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
             return
-        total, losses, available = step
+        total, losses, usable = step
         # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients; a subclass may add.
         (factor,) = torch.autograd.grad(loss, total, retain_graph=True)
-        self.balancing.backward(loss, losses * factor, available, list(self.network.parameters()))
+        self.balancing.backward(loss, losses * factor, usable, list(self.network.parameters()))
 
     def _log_training(
-        self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
+        self,
+        total: Tensor,
+        supervised: Tensor,
+        terms: Mapping[str, Tensor],
+        losses: Tensor,
+        batch: Batch,
+        usable: Tensor,
     ) -> None:
         size = len(batch)
         # Never with prog_bar=True, for which Lightning reads a value, and waits for a GPU, in every step: see LossBar.
@@ -329,7 +337,7 @@ class PartialLabelModule(Described, L.LightningModule):
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
-        self.train_losses.update(losses.detach(), batch.available, measurable(self.tasks, batch))
+        self.train_losses.update(losses.detach(), batch.available, usable)
 
     def on_train_epoch_end(self) -> None:
         """Logs each task's mean loss over its labels of the epoch that have a valid pixel."""
