@@ -65,6 +65,31 @@ def test_a_task_without_a_label_has_no_row() -> None:
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 1.0]))
 
 
+@pytest.mark.parametrize("name", ["MGDA", "CAGrad", "UPGrad", "Constant"])
+def test_labels_without_a_valid_place_have_no_row(name: str) -> None:
+    toy = Toy()
+    losses = toy.losses(OPPOSED, ALL)
+    # Labelled, but what the losses of the second task are made of is nowhere valid.
+    losses = torch.stack([losses[:, 0], losses[:, 1] * 0], 1)
+    balancing = make(name)
+    balancing.backward(balancing(losses, ALL), losses, ALL, list(toy.parameters()))
+    only_first = torch.tensor([[True, False], [True, False]])
+    expected = gradients(make(name), OPPOSED, only_first)
+    assert expected.any()
+    torch.testing.assert_close(torch.cat([toy.shared.grad, toy.head.grad]), expected)
+
+
+def test_a_frozen_parameter_stays_out_of_the_rows() -> None:
+    toy = Toy()
+    frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+    losses = toy.losses(3 * OPPOSED, ALL) + frozen.sum()
+    balancing = make("UPGrad")
+    balancing.backward(balancing(losses, ALL), losses, ALL, [toy.shared, frozen, toy.head])
+    found = torch.cat([toy.shared.grad, toy.head.grad])
+    torch.testing.assert_close(found, gradients(balancing, 3 * OPPOSED, ALL))
+    assert frozen.grad is None
+
+
 def test_a_step_without_any_label_keeps_the_regularizers_gradient() -> None:
     none = torch.zeros(2, 2, dtype=torch.bool)
     found = gradients(GradientAggregation("MGDA").build(TASKS), OPPOSED, none, extra=2.0)

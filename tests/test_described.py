@@ -1,6 +1,8 @@
+from dataclasses import dataclass
+
 import pytest
 
-from jtr_lightning.described import Described, differences, rebuild
+from jtr_lightning.described import Described, differences, rebuild, written_out
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.tasks import Depth, Segmentation
 
@@ -18,6 +20,40 @@ class Whole(Part):
         super().__init__(**kwargs)
         self.parts = parts
         self.secret = secret
+
+
+class HandedOn(Part):
+    def __init__(self, parts: list[Part], *args: int, secret: int = 0, **kwargs: tuple[str, ...]) -> None:
+        super().__init__(*args, **kwargs)
+        self.parts = parts
+        self.secret = secret
+
+
+def test_arguments_by_position_come_back_where_a_class_hands_them_on() -> None:
+    part = HandedOn([Part(1)], 7, secret=3, names=("b",))
+    for _ in range(2):
+        again = rebuild(part.describe())
+        assert (again.size, again.secret, list(again.names), again.parts[0].size) == (7, 3, ["b"], 1)
+        assert differences(part.describe(), again) is None
+        part = again
+    assert differences(part.describe(), HandedOn([Part(1)], 8, secret=3, names=("b",))) is not None
+    # Without any, they have their names.
+    assert set(HandedOn(parts=[], size=7).describe()["init_args"]) == {"parts", "size"}
+
+
+@dataclass
+class Nearby(Depth):
+    reach: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__init__(std=self.reach / 2)
+
+
+def test_a_dataclass_comes_back_with_its_arguments() -> None:
+    task = rebuild(Nearby(3.0).describe())
+    assert (task.reach, task.std) == (3.0, 1.5)
+    assert differences(Nearby(3.0).describe(), Nearby()) == ("Nearby(reach=3.0)", "Nearby(reach=5.0)")
+    assert written_out(Nearby(3.0)) == "Nearby(reach=3.0)"
 
 
 def test_an_object_comes_back_with_its_parts() -> None:

@@ -110,12 +110,50 @@ def test_a_task_whose_labels_have_no_valid_place_has_no_key_and_is_told() -> Non
     ]
 
 
+def test_a_headline_that_no_metric_has_is_refused() -> None:
+    class Range(Depth):
+        headline = "abs_error"
+
+    tasks = {**TASKS, "depth": Range()}
+    evaluation = Evaluation(tasks)
+    evaluation.update(predictions_of(1), batch_of([[False, True, False]]))
+    message = (
+        r"Range.metrics\(\) should .* 'abs_error', which stands for the task 'depth' .* found \['abs_err',"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluation.compute()
+
+
 def test_one_valid_pixel_is_measured() -> None:
     evaluation = Evaluation(TASKS)
     batch = batch_of([[True, False, False], [True, False, False]])
     batch.labels["segmentation"][1, 3, 4] = 0
     evaluation.update(predictions_of(2), batch)
     assert {name.split("/")[0] for name in evaluation.compute()} == {"segmentation"}
+
+
+def test_a_device_without_float64_measures_in_float32() -> None:
+    def moved(values: torch.Tensor) -> torch.Tensor:  # as to("mps") would be
+        if values.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return values
+
+    batch = batch_of([[False, True, False], [False, False, False]])
+    batch.labels["normals"][0] = torch.tensor([0.0, 0.6, 0.8])[:, None, None]
+    batch.labels["segmentation"][1] = 3
+    batch.available[0, 2] = batch.available[1, 0] = True
+    results = []
+    for evaluation in (Evaluation(TASKS), Evaluation(TASKS)._apply(moved)):
+        for _ in range(2):
+            evaluation.reset()
+            evaluation.update(predictions_of(2), batch)
+        results.append(evaluation.compute())
+        kept = [state for metric in evaluation.metrics.values() for state in metric.metric_state.values()]
+    assert results[1] == pytest.approx(results[0], rel=1e-6)
+    assert all(values.dtype != torch.float64 for state in kept for values in state.values())
+    losses = TaskLosses(2)._apply(moved)
+    losses.update(torch.tensor([[2.0, 4.0]]), torch.ones(1, 2).bool(), torch.tensor([[True, False]]))
+    assert losses.compute().tolist() == [[2.0, 4.0], [2.0, math.inf]]
 
 
 def test_reset_forgets() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jtr_lightning.balancing import FixedWeights
+from jtr_lightning.balancing import FixedWeights, UncertaintyWeighting
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch, join
 from jtr_lightning.checkpoint import read_checkpoint
@@ -17,6 +17,7 @@ from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import DenseRegression, Depth
 from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
@@ -104,6 +105,16 @@ def test_a_task_without_a_label_trains_without_nan_and_gets_no_gradient() -> Non
     assert (gradients["network.heads.depth.weight"] != 0).any()
 
 
+def test_a_label_without_a_valid_place_moves_no_learned_weight() -> None:
+    module = model(balancing=UncertaintyWeighting())
+    batch = batches(1)[0]
+    batch.labels["depth"][:] = 0.0
+    assert batch.labelled("depth").any()
+    _, gradients = loss_and_gradients(module, batch)
+    found = dict(zip(module.tasks, gradients["balancing.log_variance"].tolist(), strict=True))
+    assert [name for name, gradient in found.items() if gradient == 0] == ["depth"]
+
+
 def test_a_batch_without_any_label_changes_nothing() -> None:
     module = model()
     (batch,) = batches(1)
@@ -168,6 +179,44 @@ def test_progress_runs_from_0_to_1(tmp_path: Path) -> None:
 
     trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(model(regularizer=Watching()), data())
     assert seen == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_ramp_needs_an_end_of_the_training(tmp_path: Path) -> None:
+    module = model(regularizer=ConsistencyRegularization())
+    with pytest.raises(
+        ConfigError, match=r"`ramp` of ConsistencyRegularization .*; found 0.25\. Set `max_ep"
+    ):
+        trainer(tmp_path, max_epochs=-1, max_time={"seconds": 30}).fit(module, data())
+    # Without one, time alone may end it.
+    endless = trainer(tmp_path, max_epochs=-1, max_time={"seconds": 0})
+    endless.fit(model(regularizer=ConsistencyRegularization(ramp=0)), data())
+
+
+@pytest.mark.parametrize("half", ["bf16", "16"])
+def test_labels_and_sums_in_16_bits_are_refused(half: str, tmp_path: Path) -> None:
+    halved = trainer(tmp_path, precision=f"{half}-true")
+    with pytest.raises(ConfigError, match=f"found '{half}-true'\\. Take {half}-mixed"):
+        halved.fit(model(), data())
+    with pytest.raises(ConfigError, match="do not fit into 16 bits"):
+        halved.validate(model(), data())
+    (first, *_) = halved.predict(model(), data())
+    assert first["depth"].dtype == {"bf16": torch.bfloat16, "16": torch.float16}[half]
+
+
+class Criterion(ConsistencyRegularization):
+    """Made with an object."""
+
+    def __init__(self, criterion: torch.nn.Module) -> None:
+        super().__init__()
+        self.criterion = criterion
+
+
+def test_what_a_checkpoint_cannot_hold_ends_a_training_before_it_begins(tmp_path: Path) -> None:
+    module = model(regularizer=Criterion(torch.nn.L1Loss()))
+    with pytest.raises(ConfigError, match=r"Criterion\(criterion=\.\.\.\) .*; found L1Loss"):
+        trainer(tmp_path).fit(module, data())
+    assert module.global_step == 0
+    trainer(tmp_path, enable_checkpointing=False).fit(module, data())
 
 
 def test_the_regularizers_own_parameters_are_trained_and_unused_when_predicting(tmp_path: Path) -> None:
@@ -350,3 +399,59 @@ def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_tasks_name_must_name_layers_and_metrics() -> None:
     with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
         PartialLabelModule({"my depth": Depth()}, ToyNetwork())
+    for name in ("type", "keys", "training"):
+        with pytest.raises(ConfigError, match=f"none that torch's modules have.* found '{name}'"):
+            PartialLabelModule({name: Depth()}, ToyNetwork())
+
+
+# Training steps of a subclass's own
+
+
+class StepOfItsOwn(PartialLabelModule):
+    """Makes its loss without the step of the base class."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        predictions, _ = self.run_views(batch, ())
+        return self.supervised_losses(predictions[0], batch).sum(1).mean()
+
+
+class FurtherTerm(PartialLabelModule):
+    """Halves the loss of the base class and adds a constant."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) / 2 + 1000
+
+
+class SeenLosses(FixedWeights):
+    """Remembers the tasks' losses that the backward pass is given."""
+
+    def backward(self, loss: Tensor, losses: Tensor, available: Tensor, parameters: Sequence[Tensor]) -> None:
+        self.seen = losses.detach()
+        super().backward(loss, losses, available, parameters)
+
+
+# Its tasks' mean losses are not known then.
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric TaskLosses was called before")
+def test_a_subclass_may_make_its_own_loss(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    module = StepOfItsOwn(tiny_tasks(), ToyNetwork())
+    before = [p.detach().clone() for p in module.network.parameters()]
+    trainer(tmp_path).fit(module, data())
+    assert all(not torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
+
+
+def test_a_loss_of_its_own_is_refused_where_the_tasks_gradients_are_joined() -> None:
+    module = StepOfItsOwn(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
+    with pytest.raises(ConfigError, match=r"with SeenLosses should .* found a loss that StepOfItsOwn made"):
+        loss_and_gradients(module, batches(1)[0])
+
+
+def test_the_tasks_losses_follow_what_a_subclass_makes_of_the_loss() -> None:
+    batch = batches(1)[0]
+    seen = []
+    for kind in (PartialLabelModule, FurtherTerm):
+        torch.manual_seed(3)
+        module = kind(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
+        loss_and_gradients(module, batch)
+        seen.append(module.balancing.seen)
+    torch.testing.assert_close(seen[1], seen[0] / 2)

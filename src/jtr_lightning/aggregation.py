@@ -19,10 +19,11 @@ class GradientAggregation(FixedWeights):
     """Replaces the sum of the tasks' gradients by an aggregator of torchjd (UPGrad, PCGrad, MGDA, CAGrad ...).
 
     Row ``k`` of the Jacobian is the gradient of task ``k``'s weighted loss with respect to all of the network's
-    parameters. A task without a label on any rank has no row in that step (a row of zeros would make MGDA stand
-    still), and of an argument with a value for each task that task's is left out, too. What a regularizer adds keeps
-    its own gradient, added to the aggregated one. Each row costs a backward pass. Gradients that are not finite are
-    not aggregated, since several aggregators fail on them; a scaler of 16-bit gradients then skips the step.
+    parameters that are trained. A task without a label on any rank, or with labels that have no valid place, has no row
+    in that step (a row of zeros would make MGDA and CAGrad stand still), and of an argument with a value for each task
+    that task's is left out, too. What a regularizer adds keeps its own gradient, added to the aggregated one. Each row
+    costs a backward pass. Gradients that are not finite are not aggregated, since several aggregators fail on them; a
+    scaler of 16-bit gradients then skips the step.
 
     Rows that come and go are also why an aggregator that keeps something of each row from step to step (GradVac,
     ExcessMTL, NashMTL, PCD) is refused.
@@ -101,6 +102,7 @@ class GradientAggregation(FixedWeights):
             dist.all_reduce(labelled, dist.ReduceOp.MAX)
         present = labelled.nonzero().flatten().tolist()
         task_losses = (losses * self.weight).mean(0)
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
         rows = [
             _flat(
                 torch.autograd.grad(task_losses[k], parameters, retain_graph=True, allow_unused=True),
@@ -118,6 +120,10 @@ class GradientAggregation(FixedWeights):
             jacobian /= dist.get_world_size()
         if not jacobian.isfinite().all():
             return
+        moving = [row for row, moves in enumerate(jacobian.any(1).tolist()) if moves]
+        if not moving:
+            return
+        jacobian, present = jacobian[moving], [present[row] for row in moving]
         change = self._aggregate(jacobian, present) - jacobian.sum(0)
         if several_ranks:
             dist.broadcast(change, src=0)

@@ -32,7 +32,7 @@ class Balancing(Described, nn.Module, ABC):
 
         Args:
             losses: ``[B, K]``, exactly 0 where there is no label.
-            available: bool ``[B, K]``.
+            available: Which labels there are that have a valid place, bool ``[B, K]``.
 
         Returns:
             Scalar with a gradient path to every loss.
@@ -52,7 +52,7 @@ class Balancing(Described, nn.Module, ABC):
         Args:
             loss: The whole loss, terms of a regularizer included.
             losses: The tasks' losses ``[B, K]`` behind it, on the same scale.
-            available: bool ``[B, K]``.
+            available: As in ``forward``.
             parameters: The network's parameters.
         """
         del losses, available, parameters

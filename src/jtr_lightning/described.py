@@ -9,6 +9,7 @@ config file, and ``rebuild`` makes the object again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -19,6 +20,8 @@ from typing import Any
 from jtr_lightning.errors import ConfigError, UserError
 
 PACKAGE = __name__.partition(".")[0]
+POSITIONAL = "*"
+"""Among the arguments of a description: those by position of an ``__init__`` that takes ``*args``, in a list."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -47,12 +50,11 @@ class Described:
             ConfigError: An argument has no plain form.
         """
         cls = type(self)
-        arguments = self.__dict__.get("_init_args", {})
         return {
             "class_path": f"{cls.__module__}.{cls.__qualname__}",
             "init_args": {
                 name: _plain(value, f"{cls.__qualname__}({name}=...)")
-                for name, value in arguments.items()
+                for name, value in _arguments(self).items()
                 if name not in self.not_described
             },
         }
@@ -65,16 +67,34 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         if "_init_args" not in self.__dict__:
-            bound = signature.bind(self, *args, **kwargs).arguments
-            bound.pop("self", None)
-            for parameter in signature.parameters.values():
-                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                    bound.update(bound.pop(parameter.name, {}))
             # Not setattr: a torch Module refuses some values before its own __init__ has run.
-            self.__dict__["_init_args"] = dict(bound)
+            self.__dict__["_init_args"] = _by_name(signature.bind(self, *args, **kwargs))
         init(self, *args, **kwargs)
 
     return wrapped
+
+
+def _arguments(part: Described) -> Mapping[str, Any]:
+    """What a part was made with."""
+    cls: Any = type(part)
+    remembers = hasattr(cls.__init__, "__wrapped__")
+    if dataclasses.is_dataclass(cls) and not remembers:
+        # The decorator writes __init__ when the class is already made, too late to be wrapped.
+        return {field.name: getattr(part, field.name) for field in dataclasses.fields(cls) if field.init}
+    found: Mapping[str, Any] = part.__dict__.get("_init_args", {})
+    return found
+
+
+def _by_name(call: inspect.BoundArguments) -> dict[str, Any]:
+    """A call's arguments by name, without ``self``; with ``*args``, all that stand before or in it under ``*``."""
+    arguments = dict(call.arguments)
+    arguments.pop("self", None)
+    for parameter in call.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(parameter.name, {}))
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and call.arguments.get(parameter.name):
+            return {POSITIONAL: list(call.args[1:]), **call.kwargs}
+    return arguments
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -99,7 +119,7 @@ def written_out(part: Described) -> str:
     """A part as its call is written, defaults included, for people: ``FractionLabels(fraction=0.5)``."""
     parameters = inspect.signature(type(part)).parameters.values()
     arguments = {p.name: p.default for p in parameters if p.default is not p.empty}
-    arguments |= part.__dict__.get("_init_args", {})
+    arguments |= _arguments(part)
     inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     return f"{type(part).__name__}({inside})" if inside else type(part).__name__
 
@@ -177,8 +197,10 @@ def rebuild(description: Any) -> Any:
             "jtr-lightning."
         )
     cls = _find_class(class_path)
+    named = {name: rebuild(value) for name, value in arguments.items()}
+    positional = named.pop(POSITIONAL, [])
     try:
-        return cls(**{name: rebuild(value) for name, value in arguments.items()})
+        return cls(*positional, **named)
     except UserError:
         raise
     except Exception as error:  # a class may make anything of arguments that are none of its own

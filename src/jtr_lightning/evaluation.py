@@ -9,10 +9,12 @@ from typing import cast
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.metrics import Sums
 from jtr_lightning.tasks import Task
 
 
@@ -48,12 +50,23 @@ class Evaluation(nn.Module):
         """The results so far, the same on every rank, with keys ``<task>/<metric>``; waits for the device.
 
         Warns about a task whose labels have no valid place.
+
+        Raises:
+            ConfigError: A task's metrics lack its headline metric, without which the score would pass the task over.
         """
         results: dict[str, float] = {}
         totals = zip(*self.measurable.totals(), strict=True)
         for (name, metric), (measurable, labelled) in zip(self.metrics.items(), totals, strict=True):
             if measurable:
                 values = cast(MetricCollection, metric).compute()
+                headline = self.tasks[name].headline
+                if headline not in values:
+                    raise ConfigError(
+                        f"{type(self.tasks[name]).__name__}.metrics() should have the metric that `headline` names, "
+                        f"'{headline}', which stands for the task '{name}' in tables and in the score; found "
+                        f"{list(values)}. Name the metric in the MetricCollection ({{'{headline}': ...}}), or set "
+                        "`headline` to one of these."
+                    )
                 results.update({f"{name}/{key}": float(value) for key, value in values.items()})
             elif labelled:
                 rank_zero_warn(
@@ -98,7 +111,7 @@ def measurable(tasks: Mapping[str, Task], batch: Batch) -> Tensor:
     return torch.stack([places.reshape(len(batch), -1).any(1) for places in valid], 1)
 
 
-class TaskMeans(Metric):
+class TaskMeans(Sums):
     """Mean of a value over the samples that are labelled, for each task by itself.
 
     Args:
@@ -116,7 +129,7 @@ class TaskMeans(Metric):
 
     def update(self, values: Tensor, available: Tensor) -> None:
         """Adds values ``[B, K]`` where available, bool ``[B, K]``."""
-        self.total += torch.where(available, values, 0.0).sum(0, dtype=torch.float64)
+        self.total += torch.where(available, values, 0.0).sum(0, dtype=self.total.dtype)
         self.count += available.sum(0)
 
     def compute(self) -> Tensor:
@@ -129,7 +142,7 @@ class TaskMeans(Metric):
             return self.total.tolist(), self.count.tolist()
 
 
-class TaskLosses(Metric):
+class TaskLosses(Sums):
     """Mean loss of each task over an epoch, once over all labels and once over those that have a valid place.
 
     A label without one has a loss of 0, which belongs to what is minimised but measures nothing.
@@ -150,7 +163,7 @@ class TaskLosses(Metric):
 
     def update(self, losses: Tensor, available: Tensor, measurable: Tensor) -> None:
         """Adds losses ``[B, K]`` where available; ``measurable`` labels have a valid place, both bool ``[B, K]``."""
-        self.total += torch.where(available, losses, 0.0).sum(0, dtype=torch.float64)
+        self.total += torch.where(available, losses, 0.0).sum(0, dtype=self.total.dtype)
         self.count += available.sum(0)
         self.measurable += (available & measurable).sum(0)
 

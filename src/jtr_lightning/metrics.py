@@ -7,11 +7,13 @@ them and knows no task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -38,7 +40,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
         super().update(preds, target)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        matrix = self.confmat.double()
+        matrix = self.confmat.cpu().double()  # in host memory, since not every device has float64
         hits = matrix.diag()
         union = matrix.sum(0) + matrix.sum(1) - hits
         occurs = union > 0
@@ -49,7 +51,21 @@ class SegmentationScores(MulticlassConfusionMatrix):
         }
 
 
-class _MaskedSums(Metric):
+class Sums(Metric):
+    """Base of metrics that add up in float64, or in float32 on a device that lacks it (Apple's GPUs)."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        @functools.wraps(fn)  # its name tells the base class whether it changes the dtype alone
+        def moved(state: Tensor) -> Tensor:
+            try:
+                return fn(state)
+            except TypeError:
+                return fn(state.float())
+
+        return super()._apply(moved, exclude_state)
+
+
+class _MaskedSums(Sums):
     """Base of errors that are means over all valid places of a set."""
 
     full_state_update = False
@@ -69,7 +85,7 @@ class _MaskedSums(Metric):
         self.count += mask.sum()
         for name, value in values.items():
             total = getattr(self, f"sum_{name}")
-            setattr(self, f"sum_{name}", total + torch.where(mask, value, 0.0).sum(dtype=torch.float64))
+            setattr(self, f"sum_{name}", total + torch.where(mask, value, 0.0).sum(dtype=total.dtype))
 
     def _means(self) -> dict[str, Tensor]:
         return {name: (getattr(self, f"sum_{name}") / self.count).float() for name in self._names}
@@ -143,7 +159,9 @@ class AngularErrors(_MaskedSums):
         self._add(mask, {"mean_angle": angle, **{n: (angle < t).float() for n, t in self.thresholds.items()}})
         # The lower limit is for NaN of a prediction, which as a whole number is far below 0.
         bins = (angle * (ANGLE_BINS / 180)).long().clamp(0, ANGLE_BINS - 1)
-        self.histogram = self.histogram.scatter_add(0, bins.flatten(), mask.flatten().double())
+        self.histogram = self.histogram.scatter_add(
+            0, bins.flatten(), mask.flatten().to(self.histogram.dtype)
+        )
 
     def compute(self) -> dict[str, Tensor]:
         cumulated = self.histogram.cumsum(0)

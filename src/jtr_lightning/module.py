@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins import HalfPrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -109,6 +110,11 @@ class PartialLabelModule(Described, L.LightningModule):
                 raise ConfigError(
                     f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
                 )
+            if hasattr(nn.ModuleDict(), name):
+                raise ConfigError(
+                    "A task's name should be none that torch's modules have for something else, since it names layers; "
+                    f"found '{name}'. Take another, such as '{name}_'."
+                )
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
@@ -132,7 +138,7 @@ class PartialLabelModule(Described, L.LightningModule):
             called = () if self.regularizer is None else self.regularizer.compilable()
             for part in (self.network, *called):
                 part.compile()
-        self._step: tuple[Tensor, Tensor, Tensor]
+        self._step: tuple[Tensor, Tensor, Tensor] | None = None
         self.step_losses: StepLosses | None = None
         self._total_steps: float = float("inf")
 
@@ -223,16 +229,27 @@ class PartialLabelModule(Described, L.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Looks at the strategy.
+        """Looks at the strategy and the precision, and whether a checkpoint can be written.
 
         Raises:
-            ConfigError: It is the first FSDP.
+            ConfigError: The strategy is the first FSDP; all numbers, those of labels and metrics too, are 16-bit; or
+                a part was made with an argument that a checkpoint cannot hold.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy):
             raise ConfigError(
                 "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
                 "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
             )
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, HalfPrecision) and stage != TrainerFn.PREDICTING:
+            half = precision.precision
+            raise ConfigError(
+                "The precision should be 32-true, 64-true or mixed where there are labels, since sums of losses and "
+                f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
+                f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
+            )
+        if stage == TrainerFn.FITTING and self.trainer.checkpoint_callbacks:
+            self.describe()  # or it would be told with the first checkpoint, after hours perhaps
 
     def on_fit_start(self) -> None:
         # A trainer with loaders instead of a data module does not tell.
@@ -242,8 +259,19 @@ class PartialLabelModule(Described, L.LightningModule):
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
+        """Learns how long the training is, and tells the regularizer which labels there are.
+
+        Raises:
+            ConfigError: The training has no end, but the regularizer's ramp is a share of it.
+        """
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        if self.regularizer is not None and self.regularizer.ramp and math.isinf(self._total_steps):
+            raise ConfigError(
+                f"Parameter `ramp` of {type(self.regularizer).__name__} should be 0 in a training without an end, of "
+                f"which no share is ever done; found {self.regularizer.ramp}. Set `max_epochs` or `max_steps` of the "
+                "trainer (beside `max_time`, which may end it earlier), or `ramp` to 0."
+            )
         # A loader of one's own may not tell.
         available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
         if self.regularizer is not None and available is not None:
@@ -258,28 +286,50 @@ class PartialLabelModule(Described, L.LightningModule):
         views = () if self.regularizer is None else self.regularizer.sample_views(batch)
         predictions, features = self.run_views(batch, views)
         losses = self.supervised_losses(predictions[0], batch)
-        supervised = self.balancing(losses, batch.available)
+        # A label without a valid place has no loss, and no more part in the balancing than one that is missing.
+        usable = batch.available & measurable(self.tasks, batch)
+        supervised = self.balancing(losses, usable)
         terms: dict[str, Tensor] = {}
         if self.regularizer is not None:
             batches = [batch, *(view.batch for view in views)]
             terms = self.regularizer(predictions, batches, features, self.progress)
         total: Tensor = sum(terms.values(), start=supervised)
-        self._step = (total, losses, batch.available)
+        self._step = (total, losses, usable)
         detached = {name: term.detach() for name, term in terms.items()}
         self.step_losses = StepLosses(total.detach(), losses.detach(), detached, batch.index)
-        self._log_training(total, supervised, terms, losses, batch)
+        self._log_training(total, supervised, terms, losses, batch, usable)
         return total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Leaves the backward pass to the balancing, which may need the tasks' gradients one by one."""
-        total, losses, available = self._step
-        del self._step  # the graph should not outlive the step
-        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients.
-        factor = (loss.detach() / total.detach()).nan_to_num(1.0)
-        self.balancing.backward(loss, losses * factor, available, list(self.network.parameters()))
+        """Leaves the backward pass to the balancing, which may need the tasks' gradients one by one.
+
+        Raises:
+            ConfigError: It does, and a subclass's training step gave a loss without them.
+        """
+        step, self._step = self._step, None  # the graph should not outlive the step
+        if step is None:
+            if type(self.balancing).backward is not Balancing.backward:
+                raise ConfigError(
+                    f"A training step with {type(self.balancing).__name__} should return what "
+                    "PartialLabelModule.training_step gave, perhaps with further terms, since the tasks' gradients are "
+                    f"joined one by one; found a loss that {type(self).__name__} made itself. Call "
+                    "super().training_step() in it, or take another balancing, such as FixedWeights."
+                )
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return
+        total, losses, usable = step
+        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients; a subclass may add.
+        (factor,) = torch.autograd.grad(loss, total, retain_graph=True)
+        self.balancing.backward(loss, losses * factor, usable, list(self.network.parameters()))
 
     def _log_training(
-        self, total: Tensor, supervised: Tensor, terms: Mapping[str, Tensor], losses: Tensor, batch: Batch
+        self,
+        total: Tensor,
+        supervised: Tensor,
+        terms: Mapping[str, Tensor],
+        losses: Tensor,
+        batch: Batch,
+        usable: Tensor,
     ) -> None:
         size = len(batch)
         # Never with prog_bar=True, for which Lightning reads a value, and waits for a GPU, in every step: see LossBar.
@@ -287,7 +337,7 @@ class PartialLabelModule(Described, L.LightningModule):
         self.log("train/supervised", supervised.detach(), on_step=True, on_epoch=False, batch_size=size)
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), on_step=True, on_epoch=False, batch_size=size)
-        self.train_losses.update(losses.detach(), batch.available, measurable(self.tasks, batch))
+        self.train_losses.update(losses.detach(), batch.available, usable)
 
     def on_train_epoch_end(self) -> None:
         """Logs each task's mean loss over its labels of the epoch that have a valid pixel."""

@@ -128,6 +128,22 @@ def test_without_any_label_it_is_0_with_a_path_to_every_parameter(mtpsl: MTPSL) 
     assert all(p.grad is not None and not p.grad.any() for p in mtpsl.parameters())
 
 
+def test_a_label_without_a_valid_place_teaches_nothing(mtpsl: MTPSL) -> None:
+    batch, predictions = batch_of([[0, 1, 0, 0]] * 2), predictions_of(2)
+    feature = torch.randn(2, CHANNELS, 2, 2, dtype=torch.float64)
+    batch.labels["depth"][1] = 0.0
+    found = value(mtpsl, predictions, batch, feature)
+    found.backward()
+    first = {name: values[:1] for name, values in predictions.items()}
+    of_first = value(mtpsl, first, batch._map(lambda values: values[:1]), feature[:1])
+    assert float(found.detach()) == pytest.approx(float(of_first.detach()) / 2)
+    for name in ("segmentation", "normals"):
+        gradient = predictions[name].grad
+        assert gradient is not None
+        assert gradient[0].any()
+        assert not gradient[1].any()
+
+
 def test_the_value_of_joined_batches_is_the_mean(mtpsl: MTPSL) -> None:
     batches = [batch_of(AVAILABILITY["random"], 1), batch_of(AVAILABILITY["one label"], 2)]
     predictions = [predictions_of(4, seed) for seed in (1, 2)]

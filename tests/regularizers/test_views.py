@@ -150,6 +150,18 @@ def test_what_is_undone_is_back_in_its_place_with_its_value(seed: int, flip: flo
         assert torch.allclose(kept, task.zoomed(back, geometry.zoom))
 
 
+def test_what_comes_between_two_predictions_is_one() -> None:
+    geometry = ViewMaker(scales=[1.5]).draw(coordinate_batch(2)[0])
+    classes, normals = Segmentation(3), Normals()
+    stripes = (torch.arange(W) // 2 % 3).expand(2, H, W)
+    one_hot = F.one_hot(stripes, 3).movedim(-1, 1).float()
+    # Certain of one class in a stripe and of another in the next; normals at right angles.
+    probabilities = geometry.apply(classes.activate(7 * one_hot), classes, smooth=True).exp()
+    assert torch.allclose(probabilities.sum(1), torch.ones(2, H, W), atol=1e-5)
+    lengths = geometry.apply(normals.activate(one_hot), normals, smooth=True).norm(dim=1)
+    assert torch.allclose(lengths, torch.ones(2, H, W), atol=1e-5)
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_blanks_stay_blank_and_no_value_is_mixed(seed: int) -> None:

@@ -103,7 +103,8 @@ class MTPSL(Regularizer):
 
     ``L_pair(s, t) = d(m(yhat_s), m(y_t)) + (d(m(yhat_s), sg f) + d(m(y_t), sg f)) / 2`` with ``m`` conditioned on the
     pair, ``d`` the cosine distance and ``f`` the network's deepest feature. Of a fully labelled sample every ordered
-    pair takes part. Only the pairs that a batch has are computed, all of them in one pass.
+    pair takes part. Only the pairs that a batch has are computed, all of them in one pass; one whose label has no valid
+    place in the view adds nothing.
 
     As published, gamma and beta have a learning rate and a schedule of their own. All else is the optimizer's; what was
     published is 200 epochs of Adam with 1e-4 and StepLR(100, 0.5).
@@ -191,6 +192,8 @@ class MTPSL(Regularizer):
         distance = cosine_distance(from_prediction, from_label) + 0.5 * (
             cosine_distance(from_prediction, feature) + cosine_distance(from_label, feature)
         )
+        valid = [task.valid(batch.labels[name]).flatten(1).any(1) for name, task in self.paired.items()]
+        distance = torch.where(torch.stack(valid)[rows.target, rows.sample], distance, 0.0)
         weight = self.weight * self.ramp_factor(progress)
         return {"mtpsl": weight * distance.sum() / len(batch) + path}
 

@@ -46,14 +46,15 @@ class Geometry:
         Args:
             values: Predictions or targets of the task in the batch's frame ``[B, ...]``.
             task: What the values are. Values of an image-level task have no pixels to move.
-            smooth: Bilinear (with a gradient, for predictions) instead of nearest, which keeps every value and
-                thereby also the blanks of a target exactly.
+            smooth: Bilinear (with a gradient, for predictions, and what comes between two is one again) instead of
+                nearest, which keeps every value and thereby also the blanks of a target exactly.
 
         Returns:
             Values of the same shape.
         """
         if task.dense:
             values = self.move(values, smooth=smooth)
+            values = task.renormalize(values) if smooth else values
         return self._mirror(task.zoomed(values, self.zoom), task)
 
     def undo(self, values: Tensor, task: Task, *, keep_zoom: bool = False) -> Tensor:
