@@ -211,3 +211,15 @@ def test_a_checkpoint_of_a_training_can_be_loaded(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     loaded = PartialLabelModule.load_from_checkpoint(tmp_path / "last.ckpt")
     assert loaded.balancing.describe() == balancing.describe()
+
+
+# torch's own look at every tensor, which it means to hide from warnings but cannot where they are errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_network_may_see_a_batch_without_labels_first() -> None:
+    balancing = GradientAggregation("UPGrad").build(TASKS)
+    layer = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    layer.compile(backend="aot_eager")
+    for available in (torch.zeros(2, 2, dtype=torch.bool), ALL):
+        losses = layer(torch.rand(2, 3)).square() * available
+        balancing.backward(balancing(losses, available), losses, available, list(layer.parameters()))
+    assert layer[-1].bias.grad.any()

@@ -111,7 +111,8 @@ class GradientAggregation(FixedWeights):
             for k in present
         ]
         # The gradient of everything; then the tasks' share of it, a sum, is exchanged for the aggregated one.
-        loss.backward()  # type: ignore[no-untyped-call]
+        # Compiled graphs give their buffers away if the first of all backward passes does not ask to retain them.
+        loss.backward(retain_graph=not rows)  # type: ignore[no-untyped-call]
         if not rows:
             return
         jacobian = torch.stack(rows)

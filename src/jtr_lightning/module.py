@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins import HalfPrecision
-from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -33,6 +31,7 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer, View
+from jtr_lightning.requirements import check_length, check_names, check_trainer
 from jtr_lightning.schedules import GroupSteps
 from jtr_lightning.tasks import Task
 
@@ -105,16 +104,7 @@ class PartialLabelModule(Described, L.LightningModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        for name in tasks:
-            if not name.isidentifier():
-                raise ConfigError(
-                    f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
-                )
-            if hasattr(nn.ModuleDict(), name):
-                raise ConfigError(
-                    "A task's name should be none that torch's modules have for something else, since it names layers; "
-                    f"found '{name}'. Take another, such as '{name}_'."
-                )
+        check_names(tasks)
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
@@ -235,19 +225,7 @@ class PartialLabelModule(Described, L.LightningModule):
             ConfigError: The strategy is the first FSDP; all numbers, those of labels and metrics too, are 16-bit; or
                 a part was made with an argument that a checkpoint cannot hold.
         """
-        if isinstance(self.trainer.strategy, FSDPStrategy):
-            raise ConfigError(
-                "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
-                "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
-            )
-        precision = self.trainer.precision_plugin
-        if isinstance(precision, HalfPrecision) and stage != TrainerFn.PREDICTING:
-            half = precision.precision
-            raise ConfigError(
-                "The precision should be 32-true, 64-true or mixed where there are labels, since sums of losses and "
-                f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
-                f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
-            )
+        check_trainer(self.trainer, stage)
         if stage == TrainerFn.FITTING and self.trainer.checkpoint_callbacks:
             self.describe()  # or it would be told with the first checkpoint, after hours perhaps
 
@@ -266,12 +244,7 @@ class PartialLabelModule(Described, L.LightningModule):
         """
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
         self._total_steps = float(self.trainer.estimated_stepping_batches)
-        if self.regularizer is not None and self.regularizer.ramp and math.isinf(self._total_steps):
-            raise ConfigError(
-                f"Parameter `ramp` of {type(self.regularizer).__name__} should be 0 in a training without an end, of "
-                f"which no share is ever done; found {self.regularizer.ramp}. Set `max_epochs` or `max_steps` of the "
-                "trainer (beside `max_time`, which may end it earlier), or `ramp` to 0."
-            )
+        check_length(self.regularizer, self._total_steps)
         # A loader of one's own may not tell.
         available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)
         if self.regularizer is not None and available is not None:

@@ -1,0 +1,79 @@
+"""What a training needs of the names of its tasks, of the trainer and of the length of the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import lightning as L
+from lightning.pytorch.plugins import HalfPrecision
+from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.regularizers.base import Regularizer
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Looks at the tasks' names, which name layers and metrics.
+
+    Args:
+        names: The tasks' names.
+
+    Raises:
+        ConfigError: A name is no Python identifier, or torch's modules have it for something else.
+    """
+    for name in names:
+        if not name.isidentifier():
+            raise ConfigError(
+                f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
+            )
+        if hasattr(nn.ModuleDict(), name):
+            raise ConfigError(
+                "A task's name should be none that torch's modules have for something else, since it names layers; "
+                f"found '{name}'. Take another, such as '{name}_'."
+            )
+
+
+def check_trainer(trainer: L.Trainer, stage: str) -> None:
+    """Looks at the strategy and the precision.
+
+    Args:
+        trainer: The trainer.
+        stage: What it is about to do, as in ``LightningModule.setup``.
+
+    Raises:
+        ConfigError: The strategy is the first FSDP, or all numbers, those of labels and metrics too, are 16-bit.
+    """
+    if isinstance(trainer.strategy, FSDPStrategy):
+        raise ConfigError(
+            "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
+            "that freeze some of them cannot use; found 'fsdp'. Take ddp, or jtr_lightning.sharding (FSDP2)."
+        )
+    precision = trainer.precision_plugin
+    if isinstance(precision, HalfPrecision) and stage != TrainerFn.PREDICTING:
+        half = precision.precision
+        raise ConfigError(
+            "The precision should be 32-true, 64-true or mixed where there are labels, since sums of losses and "
+            f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
+            f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
+        )
+
+
+def check_length(regularizer: Regularizer | None, total_steps: float) -> None:
+    """Looks whether a share of the training can be told.
+
+    Args:
+        regularizer: The regularizer, if there is one.
+        total_steps: Steps of the whole training, infinite for one without an end.
+
+    Raises:
+        ConfigError: The training has no end, but the regularizer's ramp is a share of it.
+    """
+    if regularizer is not None and regularizer.ramp and math.isinf(total_steps):
+        raise ConfigError(
+            f"Parameter `ramp` of {type(regularizer).__name__} should be 0 in a training without an end, of "
+            f"which no share is ever done; found {regularizer.ramp}. Set `max_epochs` or `max_steps` of the "
+            "trainer (beside `max_time`, which may end it earlier), or `ramp` to 0."
+        )
