@@ -14,6 +14,7 @@ from PIL import Image
 
 from jtr_lightning.cli.data_options import DATASETS
 from jtr_lightning.cli.main import main
+from jtr_lightning.data import taskonomy_index
 from tests.cli.data_commands import check, make
 
 
@@ -276,6 +277,24 @@ class TestSplit:
         assert split(*arguments, "--out", tmp_path / "s.csv") == 1
         assert message in capsys.readouterr().err
         assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("dataset", ["taskonomy", "rooms"])
+def test_a_check_writes_nothing_into_a_large_tree(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskonomy_index, "REMEMBER_FROM", 1)
+    monkeypatch.setattr(taskonomy_index, "_SETTLED_NS", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = make(tmp_path / "rooms", "taskonomy")
+    before = sorted(root.rglob("*"))
+    assert (
+        check(root, "--dataset", dataset, "--data.tasks", "[normals]" if dataset == "rooms" else "[normal]")
+        == 0
+    )
+    assert sorted(root.rglob("*")) == before
+    # But a training that follows need not look again.
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
 
 
 def test_every_named_dataset_can_be_imported() -> None:

@@ -161,6 +161,7 @@ class RoomsDataModule(TaskonomyDataModule):
 
     def require_data(self) -> None:
         if is_complete(self.root, self.spec, TaskonomyLayout()):
+            super().require_data()
             return
         # Rooms by hand are complete or refused, so these would be in a folder of their own below the one given: or in
         # that itself, where it holds nothing else.
