@@ -127,6 +127,13 @@ def test_levels_span_low_to_high() -> None:
     assert np.isnan(read).tolist() == [[[True] * 3, [False] * 3]]
     with pytest.raises(ConfigError, match=r"`maximum` should be above 0; found -1"):
         Levels(maximum=-1)
+    # Of NumPy's usual integers, 0..255 would all be 0.
+    grey = np.array([[0, 51, 255]])
+    with pytest.raises(
+        DataError, match=r"label.png' should come with the raw value that means 1.*int64.*`maximum`"
+    ):
+        Levels().decode(grey, PNG)
+    np.testing.assert_allclose(Levels(maximum=255).decode(grey, PNG), [[0, 0.2, 1]])
 
 
 def test_unit_vectors_from_pictures_and_arrays() -> None:
@@ -147,6 +154,14 @@ def test_unit_vectors_from_pictures_and_arrays() -> None:
     assert UnitVectors().decode(holes, PNG).tolist() == [[[0, 0, 0], [0, 0, 0], [0, 0, -1]]]
     with pytest.raises(DataError, match=r"should have the shape \[any, any, 3\]; found \[1, 2\]"):
         UnitVectors().decode(uint8(1, 2), PNG)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.int16])
+def test_normals_in_integers_of_no_known_coding_are_refused(dtype: type) -> None:
+    with pytest.raises(
+        DataError, match=rf"should hold uint8 or uint16 or floating values; found {dtype.__name__}"
+    ):
+        UnitVectors().decode(np.full((2, 2, 3), 100, dtype), PNG)
 
 
 class TestWhatIsNoNormal:
