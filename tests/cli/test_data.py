@@ -279,6 +279,17 @@ class TestSplit:
         assert not (tmp_path / "s.csv").exists()
 
 
+def test_a_folder_behind_the_options_is_not_passed_over(
+    nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"class_path": "NYUv2DataModule", "init_args": {"root": str(nyu)}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"data": data}))
+    assert check("--config", tmp_path / "c.yaml", tmp_path / "another") == 1
+    told = capsys.readouterr()
+    assert f"folder should stand in front of all options; found '{tmp_path / 'another'}'" in told.err
+    assert "samples" not in told.out
+
+
 @pytest.mark.parametrize("dataset", ["taskonomy", "rooms"])
 def test_a_check_writes_nothing_into_a_large_tree(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,10 +299,8 @@ def test_a_check_writes_nothing_into_a_large_tree(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = make(tmp_path / "rooms", "taskonomy")
     before = sorted(root.rglob("*"))
-    assert (
-        check(root, "--dataset", dataset, "--data.tasks", "[normals]" if dataset == "rooms" else "[normal]")
-        == 0
-    )
+    task = "normals" if dataset == "rooms" else "normal"
+    assert check(root, "--dataset", dataset, "--data.tasks", f"[{task}]") == 0
     assert sorted(root.rglob("*")) == before
     # But a training that follows need not look again.
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1

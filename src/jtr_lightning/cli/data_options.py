@@ -100,6 +100,11 @@ def parse_with_dataset(
     if not names_a_dataset(arguments):
         raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
     given = parse(parser, _spelled_out(list(arguments)))
+    if given.root is not None:  # one in front was taken out; this one nobody would read
+        raise ConfigError(
+            f"The dataset's folder should stand in front of all options; found '{given.root}' behind some. Move it to "
+            "the front, or give it as --data.root."
+        )
     data = cast(PartialLabelDataModule, parser.instantiate(given)["data"])
     if prepare:
         data.prepare_data()
