@@ -125,6 +125,7 @@ def test_levels_span_low_to_high() -> None:
     np.testing.assert_allclose(Levels().decode(np.array([[True, False]]), PNG), [[1, 0]])
     read = Levels(channels=3, invalid=13).decode(np.dstack([uint8(13, 13), uint8(13, 13), uint8(13, 0)]), PNG)
     assert np.isnan(read).tolist() == [[[True] * 3, [False] * 3]]
+    np.testing.assert_array_equal(Levels(invalid=-1).decode(np.array([[-1, 0.5]]), PNG), [[np.nan, 0.5]])
     with pytest.raises(ConfigError, match=r"`maximum` should be above 0; found -1"):
         Levels(maximum=-1)
     # Of NumPy's usual integers, 0..255 would all be 0.

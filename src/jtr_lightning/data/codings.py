@@ -251,8 +251,14 @@ class Levels(Coding):
 
     def decode(self, raw: Array, path: Path) -> Array:
         values = one_channel(raw, path) if self.channels == 1 else raw
-        if values.dtype.kind == "f":
-            return values.astype(np.float32)
+        share = values.astype(np.float32) if values.dtype.kind == "f" else self._between(values, path)
+        if self.invalid is not None:
+            unknown = values == self.invalid
+            share[unknown.all(-1) if unknown.ndim == 3 else unknown] = np.nan
+        return np.asarray(share)
+
+    def _between(self, values: Array, path: Path) -> NDArray[np.float32]:
+        """Whole numbers from 0 to the largest, as float32 from low to high."""
         if self.maximum is None and values.dtype.itemsize > 2:
             # NumPy's int64 of 0..255 would all be 0.
             raise DataError(
@@ -264,10 +270,7 @@ class Levels(Coding):
         share = np.minimum(values.astype(np.float32) * np.float32(1 / top), np.float32(1))
         if self.low != 0 or self.high != 1:
             share = share * np.float32(self.high - self.low) + np.float32(self.low)
-        if self.invalid is not None:
-            unknown = values == self.invalid
-            share[unknown.all(-1) if unknown.ndim == 3 else unknown] = np.nan
-        return np.asarray(share)
+        return np.asarray(share, np.float32)
 
 
 class UnitVectors(Coding):
