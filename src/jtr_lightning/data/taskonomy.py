@@ -313,7 +313,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
         views, values = read_image_labels(path, ("building", "point", "view"), self.tasks)
         try:
             rows = index.find([(building, int(point), int(view)) for building, point, view in views])
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DataError(
                 f"The table '{path}' should have whole numbers as point and view; found {error}."
             ) from error
