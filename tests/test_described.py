@@ -86,6 +86,19 @@ def test_an_argument_without_a_plain_form_is_refused() -> None:
         Part(object()).describe()  # type: ignore[arg-type]
 
 
+class Passing(Part):
+    def __init__(self, *args: int, **kwargs: int) -> None:
+        super().__init__(*args, **kwargs)
+
+
+def test_an_argument_without_a_name_is_refused() -> None:
+    assert rebuild(Passing(size=3).describe()).size == 3
+    with pytest.raises(
+        ConfigError, match=r"Passing should be given by name.* found 1 that only `\*args` takes"
+    ):
+        Passing(3).describe()
+
+
 @pytest.mark.parametrize(
     ("class_path", "message"),
     [

@@ -46,10 +46,17 @@ class Described:
             ``{"class_path": ..., "init_args": {...}}`` of str, int, float, bool, None, list and dict only.
 
         Raises:
-            ConfigError: An argument has no plain form.
+            ConfigError: An argument has no plain form, or no name.
         """
         cls = type(self)
         arguments = self.__dict__.get("_init_args", {})
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if name in arguments and parameter.kind is parameter.VAR_POSITIONAL:
+                raise ConfigError(
+                    f"The arguments of {cls.__qualname__} should be given by name, so that a checkpoint can be loaded "
+                    f"again; found {len(arguments[name])} that only `*{name}` takes. Write their names in the call, or "
+                    "name them in its __init__."
+                )
         return {
             "class_path": f"{cls.__module__}.{cls.__qualname__}",
             "init_args": {
