@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jtr_lightning.data.codings import (
     AsStored,
@@ -281,3 +282,11 @@ def test_every_known_domain_has_a_task_that_takes_what_it_decodes() -> None:
         target = make().to_target(domains[name].coding.decode(raw, PNG))
         assert make().valid(target[None]).all(), name
     assert domains["semantic"].task is None
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i2", "<f8", "longdouble", "?"])
+def test_values_as_stored_are_of_a_type_that_torch_takes(dtype: str) -> None:
+    raw = np.array([[1, 0]]).astype(dtype)
+    label = AsStored().decode(raw, PNG)
+    assert torch.as_tensor(label).tolist() == [[1, 0]]
+    assert label.dtype.itemsize == min(raw.dtype.itemsize, 8)

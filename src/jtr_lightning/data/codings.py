@@ -57,7 +57,9 @@ class AsStored(Coding):
 
     def decode(self, raw: Array, path: Path) -> Array:
         del path
-        return raw
+        # Neither OpenCV nor torch takes the other order of bytes, or more than 8 of them.
+        dtype = np.dtype(np.float64) if raw.dtype.itemsize > 8 else raw.dtype.newbyteorder("=")
+        return raw.astype(dtype, copy=False)
 
 
 class ClassIds(Coding):
