@@ -268,6 +268,10 @@ class TestSplit:
             (["--num", "0", "--tasks", "a", "b", "--scenario", "OneLabel"], "`num` should be at least 1"),
             (["--num", "4", "--tasks", "a", "a", "--scenario", "OneLabel"], "each task once"),
             (["--num", "4", "--tasks", "a", "--scenario", "OneLabel"], "at least 2 tasks"),
+            (
+                ["--num", "4", "--tasks", "a", "--scenario", "FractionLabels", "--scenario.fraction", "2"],
+                "error: Parameter `fraction` should be above 0 and at most 1; found 2",
+            ),
             (["--num", "4", "--tasks", "a", "b", "--scenario", "OneLable"], "did you mean 'OneLabel'"),
         ],
     )
@@ -277,6 +281,34 @@ class TestSplit:
         assert split(*arguments, "--out", tmp_path / "s.csv") == 1
         assert message in capsys.readouterr().err
         assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("action", ["check", "split", "pack"])
+def test_what_a_data_module_refuses_is_told_in_one_line(
+    action: str, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    out = [] if action == "check" else ["--out", str(tmp_path / "out.csv")]
+    for dataset, options, told in (
+        ("packed", [], "error: A packed dataset should have a file"),
+        (
+            "nyuv2",
+            ["--data.classes", "13", "--data.batch_size", "0"],
+            "error: Parameter `batch_size` should be",
+        ),
+    ):
+        assert main(["data", action, str(nyu), "--dataset", dataset, *options, *out]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith(told)
+        assert printed.count("\n") == 1
+
+
+def test_a_folder_named_like_a_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("2024-05-01"), "nyuv2")
+    data = {"class_path": "NYUv2DataModule", "init_args": {"root": "2024-05-01"}}
+    Path("c.yaml").write_text(yaml.safe_dump({"data": data}).replace("'", ""))
+    assert check("--config", "c.yaml") == 0
 
 
 def test_a_folder_behind_the_options_is_not_passed_over(

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from jtr_lightning.cli.configs import option, read_config
 from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, did_you_mean
 
@@ -73,6 +74,20 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         raise ConfigError(sentence(str(error), dict(parser.get_defaults()))) from error
 
 
+def instantiate(parser: ArgumentParser, given: Namespace) -> Namespace:
+    """Makes the objects that arguments describe.
+
+    Args:
+        parser: The parser that parsed them.
+        given: What was given.
+
+    Raises:
+        UserError: One cannot be made of its arguments.
+    """
+    with mistakes_as_user_errors():  # jsonargparse tells of every type that a parameter might have had
+        return cast(Namespace, parser.instantiate(given))
+
+
 def parse_with_dataset(
     parser: ArgumentParser, arguments: Sequence[str], prepare: bool = True
 ) -> tuple[Namespace, PartialLabelDataModule]:
@@ -105,7 +120,7 @@ def parse_with_dataset(
             f"The dataset's folder should stand in front of all options; found '{given.root}' behind some. Move it to "
             "the front, or give it as --data.root."
         )
-    data = cast(PartialLabelDataModule, parser.instantiate(given)["data"])
+    data = cast(PartialLabelDataModule, instantiate(parser, given)["data"])
     if prepare:
         data.prepare_data()
     else:
@@ -118,7 +133,8 @@ def _spelled_out(arguments: list[str]) -> list[str]:
     root = None if arguments[0].startswith("-") else arguments.pop(0)
     before: list[str] = []
     for path in option(arguments, "--config", "-c"):
-        before += ["--data", json.dumps(_data_of(Path(path)))]
+        # default: YAML makes a date of a folder's name such as 2024-05-01.
+        before += ["--data", json.dumps(_data_of(Path(path)), default=str)]
     for name in option(arguments, "--dataset"):
         if name not in DATASETS:
             raise ConfigError(
