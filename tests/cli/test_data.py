@@ -303,12 +303,22 @@ def test_what_a_data_module_refuses_is_told_in_one_line(
         assert printed.count("\n") == 1
 
 
-def test_a_folder_named_like_a_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_a_config_that_json_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make(Path("2024-05-01"), "nyuv2")
-    data = {"class_path": "NYUv2DataModule", "init_args": {"root": "2024-05-01"}}
-    Path("c.yaml").write_text(yaml.safe_dump({"data": data}).replace("'", ""))
+    make(Path("2024-05-01"), "folder")
+    Path("c.yaml").write_text("""
+        data:
+          class_path: FolderDataModule
+          init_args:
+            root: 2024-05-01
+            scales: {depth: 1e-3}
+            tasks:
+              segmentation: {class_path: Segmentation, init_args: {classes: 12}}
+              depth: {class_path: Depth, init_args: {expected_range: [0, .inf], unit: "m\\"\\n"}}
+    """)
     assert check("--config", "c.yaml") == 0
+    assert split("--config", "c.yaml", "--out", "s.csv") == 0
+    assert Path("s.csv").read_text().startswith("id,segmentation,depth\n")
 
 
 def test_a_folder_behind_the_options_is_not_passed_over(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from jtr_lightning.cli.configs import option, read_config
@@ -133,8 +135,7 @@ def _spelled_out(arguments: list[str]) -> list[str]:
     root = None if arguments[0].startswith("-") else arguments.pop(0)
     before: list[str] = []
     for path in option(arguments, "--config", "-c"):
-        # default: YAML makes a date of a folder's name such as 2024-05-01.
-        before += ["--data", json.dumps(_data_of(Path(path)), default=str)]
+        before += ["--data", _in_one_line(_data_of(Path(path)))]
     for name in option(arguments, "--dataset"):
         if name not in DATASETS:
             raise ConfigError(
@@ -149,6 +150,26 @@ def _spelled_out(arguments: list[str]) -> list[str]:
             )
         before += ["--data.root", root]
     return before + arguments
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text as text, whatever it looks like, and what is repeated as often as it is."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, value: Any) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", str(value), style='"')
+
+
+# YAML makes a date of a folder's name such as 2024-05-01.
+for _kind in (str, date, datetime):
+    _Dumper.add_representer(_kind, _Dumper.text)
+
+
+def _in_one_line(tree: Any) -> str:
+    """A part of a config as the value of an option; not as JSON, which has no ``.inf``."""
+    return str(yaml.dump(tree, Dumper=_Dumper, default_flow_style=True, width=math.inf, sort_keys=False))
 
 
 def _data_of(path: Path) -> Any:
