@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jtr_lightning.data.codings import Coding, Levels, Scaled, coding_for
 from jtr_lightning.data.folder import FolderDataModule
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import (
+    DenseRegression,
     Depth,
     Segmentation,
 )
@@ -104,6 +106,18 @@ def test_a_kind_of_task_of_ones_own_keeps_the_coding_registered_for_it(root: Pat
     assert found(Range()) == pytest.approx([0, 0.5])
     assert found(Range(), scales={"depth": 0.01}) == pytest.approx([0, 5])
     assert found(HalvedRange()) == pytest.approx([0, 0.25, 2.1])
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "bmp"])
+def test_a_mask_of_single_bits_is_a_class_or_a_level(tmp_path: Path, ending: str) -> None:
+    write(tmp_path, ("images",))
+    mask = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 == 0
+    (tmp_path / "mask").mkdir()
+    for i in range(NUMBER):
+        Image.fromarray(mask).save(tmp_path / "mask" / f"{i:03d}.{ending}")
+    for task in (Segmentation(2), DenseRegression()):
+        label = FolderDataModule(tmp_path, {"mask": task}).dataset("train")[0].labels["mask"]
+        assert np.array_equal(label.reshape(HEIGHT, WIDTH), mask)
 
 
 def test_archives_of_several_arrays(tmp_path: Path) -> None:

@@ -228,7 +228,8 @@ class Levels(Coding):
         low: The value of raw 0.
         high: The value of raw ``maximum``; what is above is clipped to it.
         channels: Number of channels of the task. A grey label saved as RGB is taken as one channel.
-        maximum: The raw value of ``high``; the largest of the file's dtype by default, if that has at most 16 bits.
+        maximum: The raw value of ``high``; the largest of the file's dtype by default, if that has at most 16 bits. A
+            picture of 2 or 4 bits is read as of 8: give 3 or 15.
         invalid: The raw value (in every channel) that marks a pixel without a value, which becomes NaN.
 
     Raises:
