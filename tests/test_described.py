@@ -1,6 +1,10 @@
+import enum
+import io
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 
 from jtr_lightning.described import Described, differences, rebuild, written_out
 from jtr_lightning.errors import ConfigError
@@ -82,6 +86,34 @@ def test_what_differs_between_a_description_and_a_part() -> None:
         "other.Part",
         f"{__name__}.Part",
     )
+
+
+class Colour(str, enum.Enum):
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    TWO = 2
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (np.float64(1.5), 1.5),  # a mean over a dataset
+        (np.array(["wall", "floor"])[1], "floor"),
+        (Colour.RED, "red"),
+        (Number.TWO, 2),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_a_description_is_of_plain_types_alone(given: object, plain: object) -> None:
+    described = Part(given).describe()  # type: ignore[arg-type]
+    found = described["init_args"]["size"]
+    assert (found, type(found)) == (plain, type(plain))
+    file = io.BytesIO()
+    torch.save(described, file)
+    assert torch.load(io.BytesIO(file.getvalue()), weights_only=True) == described
 
 
 def test_an_argument_without_a_plain_form_is_refused() -> None:

@@ -22,7 +22,9 @@ from jtr_lightning.errors import ConfigError, UserError
 PACKAGE = __name__.partition(".")[0]
 POSITIONAL = "*"
 """Among the arguments of a description: those by position of an ``__init__`` that takes ``*args``, in a list."""
-_PLAIN = (str, int, float, bool, type(None))
+# numpy.float64, numpy.str_ and members of an enum are floats and strings, too, but would be pickled as what they are,
+# which no checkpoint is read with. By the methods of the types themselves: a subclass may have others.
+_EXACT: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
 
 
 class Described:
@@ -100,8 +102,11 @@ def _by_name(call: inspect.BoundArguments) -> dict[str, Any]:
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Described):
         return value.describe()
-    if isinstance(value, _PLAIN):
+    if value is None or type(value) is bool:
         return value
+    for kind, exact in _EXACT.items():
+        if isinstance(value, kind):
+            return exact(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):

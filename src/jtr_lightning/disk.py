@@ -107,6 +107,15 @@ def files_below(
             yield place, name
 
 
+def visible(folder: Path) -> Iterator[Path]:
+    """What is in a folder, in no order, without what is hidden: macOS leaves a ``._<name>`` beside a file it copies.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jtr_lightning.cli.data_options import DATASETS
 from jtr_lightning.cli.main import main
+from jtr_lightning.data import taskonomy_index
 from tests.cli.data_commands import check, make
 
 
@@ -267,6 +268,10 @@ class TestSplit:
             (["--num", "0", "--tasks", "a", "b", "--scenario", "OneLabel"], "`num` should be at least 1"),
             (["--num", "4", "--tasks", "a", "a", "--scenario", "OneLabel"], "each task once"),
             (["--num", "4", "--tasks", "a", "--scenario", "OneLabel"], "at least 2 tasks"),
+            (
+                ["--num", "4", "--tasks", "a", "--scenario", "FractionLabels", "--scenario.fraction", "2"],
+                "error: Parameter `fraction` should be above 0 and at most 1; found 2",
+            ),
             (["--num", "4", "--tasks", "a", "b", "--scenario", "OneLable"], "did you mean 'OneLabel'"),
         ],
     )
@@ -276,6 +281,71 @@ class TestSplit:
         assert split(*arguments, "--out", tmp_path / "s.csv") == 1
         assert message in capsys.readouterr().err
         assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("action", ["check", "split", "pack"])
+def test_what_a_data_module_refuses_is_told_in_one_line(
+    action: str, nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    out = [] if action == "check" else ["--out", str(tmp_path / "out.csv")]
+    for dataset, options, told in (
+        ("packed", [], "error: A packed dataset should have a file"),
+        (
+            "nyuv2",
+            ["--data.classes", "13", "--data.batch_size", "0"],
+            "error: Parameter `batch_size` should be",
+        ),
+    ):
+        assert main(["data", action, str(nyu), "--dataset", dataset, *options, *out]) == 1
+        printed = capsys.readouterr().err
+        assert printed.startswith(told)
+        assert printed.count("\n") == 1
+
+
+def test_values_of_a_config_that_json_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("2024-05-01"), "folder")
+    Path("c.yaml").write_text("""
+        data:
+          class_path: FolderDataModule
+          init_args:
+            root: 2024-05-01
+            scales: {depth: 1e-3}
+            tasks:
+              segmentation: {class_path: Segmentation, init_args: {classes: 12}}
+              depth: {class_path: Depth, init_args: {expected_range: [0, .inf], unit: "m\\"\\n"}}
+    """)
+    assert check("--config", "c.yaml") == 0
+    assert split("--config", "c.yaml", "--out", "s.csv") == 0
+    assert Path("s.csv").read_text().startswith("id,segmentation,depth\n")
+
+
+def test_a_folder_behind_the_options_is_not_passed_over(
+    nyu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"class_path": "NYUv2DataModule", "init_args": {"root": str(nyu)}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"data": data}))
+    assert check("--config", tmp_path / "c.yaml", tmp_path / "another") == 1
+    told = capsys.readouterr()
+    assert f"folder should stand in front of all options; found '{tmp_path / 'another'}'" in told.err
+    assert "samples" not in told.out
+
+
+@pytest.mark.parametrize("dataset", ["taskonomy", "rooms"])
+def test_a_check_writes_nothing_into_a_large_tree(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taskonomy_index, "REMEMBER_FROM", 1)
+    monkeypatch.setattr(taskonomy_index, "_SETTLED_NS", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = make(tmp_path / "rooms", "taskonomy")
+    before = sorted(root.rglob("*"))
+    task = "normals" if dataset == "rooms" else "normal"
+    assert check(root, "--dataset", dataset, "--data.tasks", f"[{task}]") == 0
+    assert sorted(root.rglob("*")) == before
+    # But a training that follows need not look again.
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
 
 
 def test_every_named_dataset_can_be_imported() -> None:

@@ -354,6 +354,9 @@ def test_image_transforms_of_ones_own_are_applied_and_seeded() -> None:
         ([A.OneOf([A.VerticalFlip(), A.NoOp()])], "found VerticalFlip"),
         ([A.OneOf([A.HorizontalFlip(p=1.0)])], "at most once each, and not inside another"),
         ([Zoom([1.2]), Zoom([1.5])], "at most once each"),
+        # What it gives would be written into 8 bits: nobody knows what is trained then.
+        ([A.Normalize()], r"image of uint8 \[20, 24, 3\]; found float32 .* Leave out what normalises"),
+        ([A.ToGray(num_output_channels=1, p=1.0)], r"uint8 \[20, 24, 3\]; found uint8 \[20, 24\]"),
     ],
 )
 def test_transforms_that_the_tasks_cannot_follow_are_refused(transforms: list[Any], message: str) -> None:

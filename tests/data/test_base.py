@@ -67,6 +67,7 @@ class TestContractResized(DataModuleContract):
         ({"seed": -1}, "`seed` should be at least 0; found -1"),
         ({"size": (0, 8)}, r"`size` should be a height and a width in pixels; found \(0, 8\)"),
         ({"size": (8,)}, r"`size` should be a height and a width in pixels; found \(8,\)"),
+        ({"size": 256}, r"`size` should be a height and a width in pixels; found 256"),
         ({"on_error": "ignore"}, "`on_error` should be 'raise' or 'skip'; found 'ignore'"),
         ({"tasks": ["dept"]}, "found 'dept', did you mean 'depth'?"),
         ({"tasks": []}, "at least one task; found none"),

@@ -147,6 +147,15 @@ class TestOfficial:
         names = list(CityscapesDataModule(tmp_path).dataset("train").source.names())
         assert names == ["aachen_000001_000019", "aachen_000002_000019", "ulm_000001_000019"]
 
+    def test_hidden_files_are_none_of_the_dataset(self, tmp_path: Path) -> None:
+        write_official(tmp_path)
+        before = CityscapesDataModule(tmp_path).source("train")
+        for path in [*tmp_path.rglob("*.png"), *tmp_path.rglob("*.json")]:
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")  # as macOS leaves them
+        source = CityscapesDataModule(tmp_path).source("train")
+        assert list(source.names()) == list(before.names())
+        assert not source.problems()
+
     def test_test_split(self, tmp_path: Path) -> None:
         write_official(tmp_path, "ulm/ulm_000000_000019", "val")
         write_official(tmp_path, "bonn/bonn_000000_000019", "test")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jtr_lightning.data.codings import (
     AsStored,
@@ -125,8 +126,16 @@ def test_levels_span_low_to_high() -> None:
     np.testing.assert_allclose(Levels().decode(np.array([[True, False]]), PNG), [[1, 0]])
     read = Levels(channels=3, invalid=13).decode(np.dstack([uint8(13, 13), uint8(13, 13), uint8(13, 0)]), PNG)
     assert np.isnan(read).tolist() == [[[True] * 3, [False] * 3]]
+    np.testing.assert_array_equal(Levels(invalid=-1).decode(np.array([[-1, 0.5]]), PNG), [[np.nan, 0.5]])
     with pytest.raises(ConfigError, match=r"`maximum` should be above 0; found -1"):
         Levels(maximum=-1)
+    # Of NumPy's usual integers, 0..255 would all be 0.
+    grey = np.array([[0, 51, 255]])
+    with pytest.raises(
+        DataError, match=r"label.png' should come with the raw value that means 1.*int64.*`maximum`"
+    ):
+        Levels().decode(grey, PNG)
+    np.testing.assert_allclose(Levels(maximum=255).decode(grey, PNG), [[0, 0.2, 1]])
 
 
 def test_unit_vectors_from_pictures_and_arrays() -> None:
@@ -147,6 +156,14 @@ def test_unit_vectors_from_pictures_and_arrays() -> None:
     assert UnitVectors().decode(holes, PNG).tolist() == [[[0, 0, 0], [0, 0, 0], [0, 0, -1]]]
     with pytest.raises(DataError, match=r"should have the shape \[any, any, 3\]; found \[1, 2\]"):
         UnitVectors().decode(uint8(1, 2), PNG)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.int16])
+def test_normals_in_integers_of_no_known_coding_are_refused(dtype: type) -> None:
+    with pytest.raises(
+        DataError, match=rf"should hold uint8 or uint16 or floating values; found {dtype.__name__}"
+    ):
+        UnitVectors().decode(np.full((2, 2, 3), 100, dtype), PNG)
 
 
 class TestWhatIsNoNormal:
@@ -265,3 +282,11 @@ def test_every_known_domain_has_a_task_that_takes_what_it_decodes() -> None:
         target = make().to_target(domains[name].coding.decode(raw, PNG))
         assert make().valid(target[None]).all(), name
     assert domains["semantic"].task is None
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i2", "<f8", "longdouble", "?"])
+def test_values_as_stored_are_of_a_type_that_torch_takes(dtype: str) -> None:
+    raw = np.array([[1, 0]]).astype(dtype)
+    label = AsStored().decode(raw, PNG)
+    assert torch.as_tensor(label).tolist() == [[1, 0]]
+    assert label.dtype.itemsize == min(raw.dtype.itemsize, 8)

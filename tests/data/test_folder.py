@@ -1,5 +1,6 @@
 """Folders of a user's own data: which files are found, and what is told of those that are not."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,20 @@ def test_folders_may_mix_kinds_and_hold_subfolders_and_other_things(tmp_path: Pa
         for k in range(len(dataset)):
             i = ids.index(dataset.source.name(k))
             np.testing.assert_allclose(dataset[k].labels["depth"][0], values("depth", i) / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["images", "segmentation"])
+def test_a_name_that_no_table_can_hold_is_refused(kind: str, tmp_path: Path) -> None:
+    write(tmp_path, ("images", "segmentation"))
+    name = os.fsdecode(b"caf\xe9.png")  # Latin-1, as old archives have it
+    try:
+        save(tmp_path / kind / name, values(kind, 0))
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    with pytest.raises(
+        DataError, match=rf"should have names in UTF-8.*found b'.*/{kind}/caf\\xe9\.png'. Rename"
+    ):
+        folder(tmp_path, "segmentation").source("train")
 
 
 def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from jtr_lightning.data.codings import Levels, Scaled
+from jtr_lightning.data.codings import Coding, Levels, Scaled, coding_for
 from jtr_lightning.data.folder import FolderDataModule
+from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.tasks import (
+    DenseRegression,
     Depth,
     Segmentation,
 )
@@ -70,6 +73,51 @@ def test_scales_and_codings_of_single_tasks(root: Path) -> None:
         ConfigError, match=r"Either `scales` or `codings` should have the task 'depth'; found both"
     ):
         folder(root, "depth", codings={"depth": Levels()})
+
+
+class Range(Depth):
+    """Depth of a sensor whose files are in millimetres, with 4200 for none."""
+
+
+class Halved(Scaled):
+    def decode(self, raw: Array, path: Path) -> Array:
+        return super().decode(raw, path) / 2
+
+
+class HalvedRange(Range):
+    pass
+
+
+@coding_for.register
+def _(task: Range) -> Coding:
+    return Scaled(0.001, invalid=4200, hole=task.blank_value)
+
+
+@coding_for.register
+def _(task: HalvedRange) -> Coding:
+    return Halved(0.001, hole=task.blank_value)
+
+
+def test_a_kind_of_task_of_ones_own_keeps_the_coding_registered_for_it(root: Path) -> None:
+    def found(task: Depth, **changes: Any) -> list[float]:
+        data = FolderDataModule(root, {"depth": task}, **changes)
+        return data.dataset("train")[0].labels["depth"].unique().tolist()
+
+    assert found(Range()) == pytest.approx([0, 0.5])
+    assert found(Range(), scales={"depth": 0.01}) == pytest.approx([0, 5])
+    assert found(HalvedRange()) == pytest.approx([0, 0.25, 2.1])
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "bmp"])
+def test_a_mask_of_single_bits_is_a_class_or_a_level(tmp_path: Path, ending: str) -> None:
+    write(tmp_path, ("images",))
+    mask = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 == 0
+    (tmp_path / "mask").mkdir()
+    for i in range(NUMBER):
+        Image.fromarray(mask).save(tmp_path / "mask" / f"{i:03d}.{ending}")
+    for task in (Segmentation(2), DenseRegression()):
+        label = FolderDataModule(tmp_path, {"mask": task}).dataset("train")[0].labels["mask"]
+        assert np.array_equal(label.reshape(HEIGHT, WIDTH), mask)
 
 
 def test_archives_of_several_arrays(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ class TestNpy:
         available = NYUv2DataModule(tmp_path).dataset("train").available
         assert available.tolist() == [[True] * 3, [True] * 3, [True, False, True]]
 
+    def test_hidden_files_are_none_of_the_dataset(self, tmp_path: Path) -> None:
+        write_npy(tmp_path)
+        for path in list(tmp_path.rglob("*.npy")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")  # as macOS leaves them
+        source = NYUv2DataModule(tmp_path).source("train")
+        assert (len(source), list(source.problems())) == (3, [])
+
     def test_numbers_sort_as_numbers(self, tmp_path: Path) -> None:
         write_npy(tmp_path, number=12)
         np.save(tmp_path / "train/label/10.npy", np.full((4, 6), 5.0))
@@ -193,6 +200,14 @@ class TestExtraFrames:
             assert (labelled.image - extra.image).abs().mean() < 0.05
             assert (extra.labels["segmentation"] == -1).all()
             assert (extra.labels["normals"] == 0).all()
+
+    @pytest.mark.parametrize("layout", ["nyuv2_h5", "nyuv2_sync"])
+    def test_hidden_files_are_no_frames(self, rooms: Path, tmp_path: Path, layout: str) -> None:
+        shutil.copytree(rooms / layout, tmp_path / "extra")
+        frames = list(find_depth_only(tmp_path / "extra").names())
+        for path in [path for path in (tmp_path / "extra").rglob("*") if path.is_file()]:
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        assert list(find_depth_only(tmp_path / "extra").names()) == frames
 
     def test_the_scenario_is_that_of_the_labelled_samples_alone(self, rooms: Path, tmp_path: Path) -> None:
         alone = NYUv2DataModule(rooms / "nyuv2", scenario=OneLabel(), seed=3).dataset("train").available

@@ -284,9 +284,12 @@ def test_image_level_labels_come_from_a_table(tmp_path: Path) -> None:
         match=r"task 'pitch' should be in folders named 'pitch'.*or its table in `image_labels_file`",
     ):
         TaskonomyDataModule(tmp_path, tasks, train_buildings=["beach"]).dataset("train")
-    (tmp_path / "image_labels.csv").write_text("building,point,view,room\nbeach,x,1,office\n")
-    with pytest.raises(DataError, match=r"image_labels\.csv' should have whole numbers as point and view"):
-        TaskonomyDataModule(tmp_path, tasks).source("test")
+    for point in ("x", 10**20):
+        (tmp_path / "image_labels.csv").write_text(f"building,point,view,room\nbeach,{point},1,office\n")
+        with pytest.raises(
+            DataError, match=r"image_labels\.csv' should have whole numbers as point and view"
+        ):
+            TaskonomyDataModule(tmp_path, tasks).source("test")
     (tmp_path / "image_labels.csv").write_text("building,point,view,room\nbeach,77,1,office\n")
     with pytest.raises(DataError, match=r"found none of them, its first row is of \('beach', '77', '1'\)"):
         TaskonomyDataModule(tmp_path, tasks).source("test")

@@ -106,6 +106,12 @@ class TestSegmentation:
         target = Segmentation(3, ignore_index=255).to_target(np.array([[0, 255, 2, 1]], dtype=np.uint8))
         assert target.tolist() == [[0, -1, 2, 1]]
 
+    @pytest.mark.parametrize(("classes", "kept"), [(255, -1), (256, 255), (300, 255)])
+    def test_255_is_a_class_where_there_are_as_many(self, classes: int, kept: int) -> None:
+        assert Segmentation(classes).to_target(np.array([[0, 255, -1]])).tolist() == [[0, kept, -1]]
+        other = Segmentation(classes, ignore_index=7)
+        assert other.to_target(np.array([[0, 7, classes - 1]])).tolist() == [[0, -1, classes - 1]]
+
     def test_a_label_may_have_an_axis_of_one_channel_and_no_other(self) -> None:
         assert Segmentation(3).to_target(np.array([[[0], [2], [1]], [[0], [0], [255]]])).tolist() == [
             [0, 2, 1],

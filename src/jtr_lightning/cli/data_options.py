@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from jtr_lightning.cli.configs import option, read_config
 from jtr_lightning.cli.messages import sentence
+from jtr_lightning.cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, did_you_mean
 
@@ -73,6 +76,20 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         raise ConfigError(sentence(str(error), dict(parser.get_defaults()))) from error
 
 
+def instantiate(parser: ArgumentParser, given: Namespace) -> Namespace:
+    """Makes the objects that arguments describe.
+
+    Args:
+        parser: The parser that parsed them.
+        given: What was given.
+
+    Raises:
+        UserError: One cannot be made of its arguments.
+    """
+    with mistakes_as_user_errors():  # jsonargparse tells of every type that a parameter might have had
+        return cast(Namespace, parser.instantiate(given))
+
+
 def parse_with_dataset(
     parser: ArgumentParser, arguments: Sequence[str], prepare: bool = True
 ) -> tuple[Namespace, PartialLabelDataModule]:
@@ -100,7 +117,12 @@ def parse_with_dataset(
     if not names_a_dataset(arguments):
         raise ConfigError("The command should be told which dataset is meant; found neither. " + USAGE)
     given = parse(parser, _spelled_out(list(arguments)))
-    data = cast(PartialLabelDataModule, parser.instantiate(given)["data"])
+    if given.root is not None:  # one in front was taken out; this one nobody would read
+        raise ConfigError(
+            f"The dataset's folder should stand in front of all options; found '{given.root}' behind some. Move it to "
+            "the front, or give it as --data.root."
+        )
+    data = cast(PartialLabelDataModule, instantiate(parser, given)["data"])
     if prepare:
         data.prepare_data()
     else:
@@ -113,7 +135,7 @@ def _spelled_out(arguments: list[str]) -> list[str]:
     root = None if arguments[0].startswith("-") else arguments.pop(0)
     before: list[str] = []
     for path in option(arguments, "--config", "-c"):
-        before += ["--data", json.dumps(_data_of(Path(path)))]
+        before += ["--data", _in_one_line(_data_of(Path(path)))]
     for name in option(arguments, "--dataset"):
         if name not in DATASETS:
             raise ConfigError(
@@ -128,6 +150,26 @@ def _spelled_out(arguments: list[str]) -> list[str]:
             )
         before += ["--data.root", root]
     return before + arguments
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text as text, whatever it looks like, and what is repeated as often as it is."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, value: Any) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", str(value), style='"')
+
+
+# YAML makes a date of a folder's name such as 2024-05-01.
+for _kind in (str, date, datetime):
+    _Dumper.add_representer(_kind, _Dumper.text)
+
+
+def _in_one_line(tree: Any) -> str:
+    """A part of a config as the value of an option; not as JSON, which has no ``.inf``."""
+    return str(yaml.dump(tree, Dumper=_Dumper, default_flow_style=True, width=math.inf, sort_keys=False))
 
 
 def _data_of(path: Path) -> Any:

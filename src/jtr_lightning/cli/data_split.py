@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jtr_lightning.cli.console import console
-from jtr_lightning.cli.data_options import names_a_dataset, parse, parse_with_dataset, parser_of
+from jtr_lightning.cli.data_options import instantiate, names_a_dataset, parse, parse_with_dataset, parser_of
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.scenarios import BoolArray, SampleTable, Scenario
 from jtr_lightning.splits import write_split
@@ -88,7 +88,7 @@ def _of_numbers(
     table = SampleTable(
         names, tuple(given.tasks), np.ones(shape, dtype=bool), np.zeros(given.num, dtype=np.int64)
     )
-    scenario: Scenario = parser.instantiate(given)["scenario"]
+    scenario: Scenario = instantiate(parser, given)["scenario"]
     return given, names, given.tasks, scenario.availability(table, given.seed)
 
 

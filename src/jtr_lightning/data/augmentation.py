@@ -78,8 +78,8 @@ class Augmentation(Described):
         """The albumentations transforms, in order.
 
         A subclass may add transforms that leave every pixel in its place (``ImageOnlyTransform``, and the likes of
-        ``OneOf`` around them). Of those that move pixels only ``Zoom`` and ``HorizontalFlip`` may occur, since the
-        tasks know what these do to a depth or a normal.
+        ``OneOf`` around them), and the image 8-bit RGB, which the network normalises. Of those that move pixels only
+        ``Zoom`` and ``HorizontalFlip`` may occur, since the tasks know what these do to a depth or a normal.
         """
         from jtr_lightning.data.quiet_albumentations import A
         from jtr_lightning.data.transforms import RandomColours, Zoom
@@ -105,8 +105,8 @@ class Augmentation(Described):
             The augmented sample, of the same size and types.
 
         Raises:
-            ConfigError: ``transforms`` has one that moves pixels in a way that the tasks do not know, or a label has
-                more than 128 channels.
+            ConfigError: ``transforms`` has one that moves pixels in a way that the tasks do not know, or leaves no
+                8-bit RGB image of the same size; or a label has more than 128 channels.
         """
         if self._pipeline is None:
             self._pipeline = _Pipeline(self.transforms())
@@ -156,12 +156,19 @@ class _Pipeline:
         # always come with a flip.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._compose(image=image, **slots)
+        changed = result["image"]
+        if (changed.dtype, changed.shape) != (image.dtype, image.shape):
+            raise ConfigError(
+                f"Augmentation.transforms() should leave an image of {image.dtype} {list(image.shape)}; found "
+                f"{changed.dtype} {list(changed.shape)}. Leave out what normalises or converts it (Normalize, ToFloat, "
+                "ToGray with one channel): the network normalises it, and the loader makes it a tensor."
+            )
         moved = {
             name: result[f"label{i}"].view(array.dtype) for i, (name, array) in enumerate(labels.items())
         }
         zooms = [zoom.get_applied_params()["zoom"] for zoom in self._zooms]
         mirrored = any(flip.get_applied_params() for flip in self._flips)
-        return Augmented(result["image"], moved, zooms[0] if zooms else 1.0, mirrored)
+        return Augmented(changed, moved, zooms[0] if zooms else 1.0, mirrored)
 
     def _make_slots(self, number: int) -> None:
         if number > self._slots:

@@ -26,6 +26,21 @@ __all__ = ["PartialLabelDataModule", "PartialLabelDataset", "Sample", "Split", "
 Split = Literal["train", "val", "test"]
 
 
+def height_and_width(size: Any) -> tuple[int, int]:
+    """The parameter ``size`` as two numbers.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        height, width = map(int, size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
+    return height, width
+
+
 class PartialLabelDataModule(L.LightningDataModule, ABC):
     """Images with labels for some of the tasks.
 
@@ -72,9 +87,6 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         ):
             if value < least:
                 raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
-        shape = None if size is None else [int(length) for length in size]
-        if shape is not None and (len(shape) != 2 or min(shape) < 1):
-            raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
         if on_error not in get_args(OnError):
             raise ConfigError(f"Parameter `on_error` should be 'raise' or 'skip'; found '{on_error}'.")
         self.root = Path(root).expanduser()
@@ -83,7 +95,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.size = None if shape is None else (shape[0], shape[1])
+        self.size = None if size is None else height_and_width(size)
         self.augmentation = augmentation
         self.on_error = on_error
         self.datasets: dict[Split, PartialLabelDataset] = {}

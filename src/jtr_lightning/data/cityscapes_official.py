@@ -17,7 +17,7 @@ from jtr_lightning.data.files import read_image, read_png
 from jtr_lightning.data.names import Names
 from jtr_lightning.data.npy_folder import count_remark
 from jtr_lightning.data.source import Array, SampleSource, without_sample
-from jtr_lightning.disk import read_object
+from jtr_lightning.disk import read_object, visible
 from jtr_lightning.errors import DataError
 
 DepthKind = Literal["inverse", "metres"]
@@ -89,8 +89,8 @@ class OfficialSource(SampleSource):
         self.depth = depth
         self.max_depth = max_depth
         folder = root / "leftImg8bit" / split
-        cities = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-        names = [path.name for city in cities for path in sorted((folder / city).iterdir())]
+        cities = sorted(entry.name for entry in visible(folder) if entry.is_dir()) if folder.is_dir() else []
+        names = [path.name for city in cities for path in sorted(visible(folder / city))]
         self.samples = Names(name.removesuffix(_IMAGE) for name in names if name.endswith(_IMAGE))
         if not self.samples:
             raise DataError(
@@ -133,8 +133,8 @@ class OfficialSource(SampleSource):
         """The files of a kind below the split's folder, from one listing per city."""
         folder, ending = _TYPES[kind]
         top = self.root / folder / self.split
-        cities = [city for city in top.iterdir() if city.is_dir()] if top.is_dir() else []
-        files = (path for city in cities for path in city.iterdir() if path.name.endswith(ending))
+        cities = [city for city in visible(top) if city.is_dir()] if top.is_dir() else []
+        files = (path for city in cities for path in visible(city) if path.name.endswith(ending))
         return {f"{path.parent.name}/{path.name}" for path in files}
 
     def remarks(self) -> Sequence[str]:

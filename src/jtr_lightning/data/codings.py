@@ -57,7 +57,9 @@ class AsStored(Coding):
 
     def decode(self, raw: Array, path: Path) -> Array:
         del path
-        return raw
+        # Neither OpenCV nor torch takes the other order of bytes, or more than 8 of them.
+        dtype = np.dtype(np.float64) if raw.dtype.itemsize > 8 else raw.dtype.newbyteorder("=")
+        return raw.astype(dtype, copy=False)
 
 
 class ClassIds(Coding):
@@ -226,7 +228,8 @@ class Levels(Coding):
         low: The value of raw 0.
         high: The value of raw ``maximum``; what is above is clipped to it.
         channels: Number of channels of the task. A grey label saved as RGB is taken as one channel.
-        maximum: The raw value of ``high``; the largest of the file's dtype by default.
+        maximum: The raw value of ``high``; the largest of the file's dtype by default, if that has at most 16 bits. A
+            picture of 2 or 4 bits is read as of 8: give 3 or 15.
         invalid: The raw value (in every channel) that marks a pixel without a value, which becomes NaN.
 
     Raises:
@@ -251,20 +254,30 @@ class Levels(Coding):
 
     def decode(self, raw: Array, path: Path) -> Array:
         values = one_channel(raw, path) if self.channels == 1 else raw
-        if values.dtype.kind == "f":
-            return values.astype(np.float32)
-        top = self.maximum if self.maximum is not None else _largest(values.dtype)
-        share = np.minimum(values.astype(np.float32) * np.float32(1 / top), np.float32(1))
-        if self.low != 0 or self.high != 1:
-            share = share * np.float32(self.high - self.low) + np.float32(self.low)
+        share = values.astype(np.float32) if values.dtype.kind == "f" else self._between(values, path)
         if self.invalid is not None:
             unknown = values == self.invalid
             share[unknown.all(-1) if unknown.ndim == 3 else unknown] = np.nan
         return np.asarray(share)
 
+    def _between(self, values: Array, path: Path) -> NDArray[np.float32]:
+        """Whole numbers from 0 to the largest, as float32 from low to high."""
+        if self.maximum is None and values.dtype.itemsize > 2:
+            # NumPy's int64 of 0..255 would all be 0.
+            raise DataError(
+                f"The file '{path}' should come with the raw value that means {self.high:g}, since it holds "
+                f"{values.dtype} values, whose range says nothing; found none. Save them with 8 or 16 bits, or give "
+                "the task the coding Levels with that value as `maximum` (parameter `codings`)."
+            )
+        top = self.maximum if self.maximum is not None else _largest(values.dtype)
+        share = np.minimum(values.astype(np.float32) * np.float32(1 / top), np.float32(1))
+        if self.low != 0 or self.high != 1:
+            share = share * np.float32(self.high - self.low) + np.float32(self.low)
+        return np.asarray(share, np.float32)
+
 
 class UnitVectors(Coding):
-    """Surface normals: integer files are centred (8-bit: ``v / 127.5 - 1``), floating-point ones hold the vectors.
+    """Surface normals: colours of 8 or 16 bits are centred (``v / 127.5 - 1``), floating-point files hold the vectors.
 
     A pixel whose vector is far from unit length (below 0.5 or above 1.5: grey, black or white in a picture) is invalid
     and becomes the zero vector; all others are brought to unit length, which 8 bits keep to half a percent only.
@@ -273,7 +286,7 @@ class UnitVectors(Coding):
     """
 
     def decode(self, raw: Array, path: Path) -> Array:
-        check_array(raw, path, shape=(None, None, 3))
+        check_array(raw, path, (np.uint8, np.uint16, np.floating), (None, None, 3))
         vectors: NDArray[np.float32] = raw.astype(np.float32, copy=False)
         if raw.dtype.kind != "f":
             vectors *= np.float32(2 / _largest(raw.dtype))

@@ -92,14 +92,15 @@ def read_array(path: str | Path, key: str | None = None) -> Array:
 def read_pixels(path: str | Path) -> Array:
     """Reads a pixel file's raw values, for labels.
 
-    A PNG, TIFF or BMP with a palette gives its indices (that is where datasets keep class ids), and one of 1, 2 or 4
-    bits its values 0..1, 0..3 or 0..15. A transparency channel is dropped.
+    A PNG, TIFF or BMP with a palette gives its indices (that is where datasets keep class ids), one of 2 or 4 bits its
+    values 0..3 or 0..15, and one of single bits bool: of which type 1 is the largest value. A transparency channel is
+    dropped.
 
     Args:
         path: A file with one of ``PIXEL_SUFFIXES``.
 
     Returns:
-        ``[H, W]``, or RGB ``[H, W, 3]``; uint8, uint16 or, from a TIFF, float32 and others.
+        ``[H, W]``, or RGB ``[H, W, 3]``; bool, uint8, uint16 or, from a TIFF, float32 and others.
 
     Raises:
         DataError: The file is missing, empty, truncated, or no picture.
@@ -314,11 +315,13 @@ def _indices(content: bytes, path: Path, bits: int = 8) -> Array:
             f"The file '{path}' should be a whole picture with a palette or few bits; found one that is truncated or "
             f"damaged ({error}). Copy it again or remove it."
         ) from error
-    return _unstretched(pixels, bits) if stretched else pixels.astype(np.uint8, copy=False)
+    return _unstretched(pixels, bits) if stretched else pixels
 
 
 def _unstretched(pixels: Array, bits: int) -> Array:
     """The values of ``bits`` bits, which decoders stretch to 0..255."""
+    if bits == 1:
+        return pixels > 0
     return pixels // (255 // (2**bits - 1)) if bits < 8 else pixels
 
 

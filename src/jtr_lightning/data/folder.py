@@ -31,8 +31,16 @@ class FolderScaled(Scaled):
     nan_remedy = "Set `nan_is_invalid: true` if they mark pixels without a value."
 
 
-def _scaled_for(task: Task, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
-    """The coding of measured values, with the task's own value for an invalid pixel."""
+def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
+    """The coding of measured values: as usual for the task, or with its own value for an invalid pixel."""
+    if isinstance(usual, Scaled):
+        return FolderScaled(
+            usual.scale if scale is None else scale,
+            usual.invalid,
+            usual.hole,
+            nan_is_invalid or usual.nan_is_invalid,
+            usual.channels,
+        )
     if not isinstance(task, DenseTask):
         return FolderScaled(scale, nan_is_invalid=nan_is_invalid)
     return FolderScaled(
@@ -162,8 +170,9 @@ class FolderDataModule(PartialLabelDataModule):
                     f"Either `scales` or `codings` should have the task '{name}'; found both. Leave one out."
                 )
             usual = given.get(name, coding_for(task))
-            if name not in given and (name in steps or isinstance(usual, Scaled)):
-                usual = _scaled_for(task, steps.get(name), nan_is_invalid)
+            # A coding of a user's own is left as it is unless a scale is given for it.
+            if name not in given and (name in steps or type(usual) is Scaled):
+                usual = _scaled_for(task, usual, steps.get(name), nan_is_invalid)
             chosen[name] = usual.of_task(task)
         return chosen
 

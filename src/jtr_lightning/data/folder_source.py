@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def files_by_id(folder: Path, what: str) -> dict[str, str]:
         The id of each file (its path below the folder, with '/' and without ending) and its ending.
 
     Raises:
-        DataError: No such folder, one that may not be entered, or two files of one id.
+        DataError: No such folder, one that may not be entered, two files of one id, or a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(f"The {what} should be in the folder '{folder}'; found no such folder.")
@@ -189,6 +190,11 @@ def files_by_id(folder: Path, what: str) -> dict[str, str]:
             if not stem or ending.lower() not in SUFFIXES:
                 continue
             sample = f"{place}{stem}"
+            if not _is_unicode(sample):
+                raise DataError(
+                    f"The {what} should have names in UTF-8, in which splits and predictions name them; found "
+                    f"{os.fsencode(folder / f'{place}{name}')!r}. Rename it (`convmv` does it for whole folders)."
+                )
             if sample in endings:
                 raise DataError(
                     f"The {what} should be one file for each id; found '{folder / sample}{endings[sample]}' and "
@@ -200,3 +206,12 @@ def files_by_id(folder: Path, what: str) -> dict[str, str]:
             f"The {what} should be in folders that can be read; found: {error}. Mend its permissions, or remove it."
         ) from error
     return endings
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8; Python stands in for others with halves of surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jtr_lightning.data.codings import Coding
 from jtr_lightning.data.files import check_array, read_npy
 from jtr_lightning.data.source import Array, SampleSource, without_sample
+from jtr_lightning.disk import visible
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import Scenario, SplitFile
 
@@ -105,7 +106,7 @@ class NpyFolderSource(SampleSource):
 
 def _arrays(folder: Path) -> list[str]:
     """The names of the ``.npy`` files in a folder; none for a folder that does not exist."""
-    return [path.name for path in folder.iterdir() if path.suffix == ".npy"] if folder.is_dir() else []
+    return [path.name for path in visible(folder) if path.suffix == ".npy"] if folder.is_dir() else []
 
 
 def _numbered(names: Sequence[str]) -> list[int]:

@@ -25,7 +25,7 @@ from jtr_lightning.data.hdf5 import dataset_of, open_hdf5, read_hdf5
 from jtr_lightning.data.names import Names
 from jtr_lightning.data.nyuv2_mat import BORDER_CROP, FRAME
 from jtr_lightning.data.source import Array, SampleSource
-from jtr_lightning.disk import is_there, read_text
+from jtr_lightning.disk import is_there, read_text, visible
 from jtr_lightning.errors import DataError
 
 DepthOnlyLayout = Literal["auto", "h5", "sync"]
@@ -197,8 +197,8 @@ def find_depth_only(
 
 def _frames(folder: Path) -> Iterator[str]:
     """The image files of all scenes, relative to the folder; of a pair that lacks its image, the one it should have."""
-    for scene in (entry.name for entry in folder.iterdir() if entry.is_dir()):
-        files = {path.name for path in (folder / scene).iterdir()}
+    for scene in (entry.name for entry in visible(folder) if entry.is_dir()):
+        files = {path.name for path in visible(folder / scene)}
         depths = {file for file in files if file.startswith("sync_depth_") and file.endswith(".png")}
         images = {file for file in files if file.startswith("rgb_") and file.endswith(".jpg")}
         h5 = {file for file in files if file.endswith(".h5")}

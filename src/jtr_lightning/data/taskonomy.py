@@ -284,7 +284,8 @@ class TaskonomyDataModule(PartialLabelDataModule):
         self.tree()
 
     def require_data(self) -> None:
-        self.tree()
+        """Looks into the tree as ``prepare_data`` does, but writes nothing into it."""
+        self._open(keep_in_tree=False)
 
     def tree(self) -> TreeIndex:
         """All views of the tree, without those of ``skip_buildings``.
@@ -294,9 +295,10 @@ class TaskonomyDataModule(PartialLabelDataModule):
         """
         return self._open().index
 
-    def _open(self) -> _Opened:
+    def _open(self, keep_in_tree: bool = True) -> _Opened:
         if self._opened is None:
-            index = open_tree(self.root, self.image_domain).without(self.skip_buildings)
+            index = open_tree(self.root, self.image_domain, keep_in_tree=keep_in_tree)
+            index = index.without(self.skip_buildings)
             if not len(index):
                 raise DataError(
                     f"Some building in '{self.root}' should be left; found only those of `skip_buildings`. Skip fewer."
@@ -311,7 +313,7 @@ class TaskonomyDataModule(PartialLabelDataModule):
         views, values = read_image_labels(path, ("building", "point", "view"), self.tasks)
         try:
             rows = index.find([(building, int(point), int(view)) for building, point, view in views])
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise DataError(
                 f"The table '{path}' should have whole numbers as point and view; found {error}."
             ) from error

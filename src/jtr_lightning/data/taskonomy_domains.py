@@ -122,8 +122,8 @@ def known_pixels(raw: Array, path: Path) -> Array:
     """Which pixels of a view show a surface.
 
     Args:
-        raw: ``[H, W]`` of ``mask_valid`` (8 bits, 0 for none) or of a depth domain (16 bits, 65036 and more for none,
-            which also means 'farther than can be said').
+        raw: ``[H, W]`` of ``mask_valid`` (8 bits or single ones, 0 for none) or of a depth domain (16 bits, 65036 and
+            more for none, which also means 'farther than can be said').
         path: The file, for messages.
 
     Returns:
@@ -132,8 +132,8 @@ def known_pixels(raw: Array, path: Path) -> Array:
     Raises:
         DataError: The file is neither.
     """
-    check_array(raw, path, (np.uint8, np.uint16), (None, None))
-    return np.asarray(raw > 0 if raw.dtype == np.uint8 else raw < _FARTHEST)
+    check_array(raw, path, (np.bool_, np.uint8, np.uint16), (None, None))
+    return np.asarray(raw < _FARTHEST if raw.dtype == np.uint16 else raw > 0)
 
 
 def _share(folder: str, clip: float = 1.0, marks_holes: bool = True) -> Domain:

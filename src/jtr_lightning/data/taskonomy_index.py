@@ -128,7 +128,10 @@ class TreeIndex:
 
 
 def open_tree(
-    root: Path, image_domain: str = "rgb", may_be_void: Sequence[str] = ("segment_semantic",)
+    root: Path,
+    image_domain: str = "rgb",
+    may_be_void: Sequence[str] = ("segment_semantic",),
+    keep_in_tree: bool = True,
 ) -> TreeIndex:
     """Finds all samples of a tree, or remembers them from last time.
 
@@ -143,6 +146,7 @@ def open_tree(
         image_domain: The domain of the images. Only views that have one are samples.
         may_be_void: Domains in which a file under 100 bytes that is no picture means 'no label', as the authors' code
             takes it (StanfordVL/taskonomy: taskbank/lib/data/load_ops.py).
+        keep_in_tree: Whether what was found may be kept in the tree itself; else it goes to the user's cache folder.
 
     Returns:
         The index.
@@ -163,7 +167,8 @@ def open_tree(
         max(times) < time.time_ns() - _SETTLED_NS
     )  # else a file may have come after we looked, at the same time
     if files >= REMEMBER_FROM and settled:
-        _save(_places(root), index, key)
+        in_tree, in_cache = _places(root)
+        _save((in_tree, in_cache) if keep_in_tree else (in_cache,), index, key)
     return index
 
 

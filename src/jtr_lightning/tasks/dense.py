@@ -26,6 +26,8 @@ SHARPENING = 0.5
 """Temperature of the reference in the consistency loss of classes, after Berthelot et al., "MixMatch" (2019)."""
 IGNORE = -1
 """The class id of a pixel without a class, in every target."""
+USUAL_VOID = 255
+"""The id of a pixel without a class in many 8-bit files."""
 
 
 class DenseTask(Task):
@@ -96,7 +98,8 @@ class Segmentation(DenseTask):
 
     Args:
         classes: The number of classes, or their names in the order of the ids.
-        ignore_index: A further id on disk that means 'no class' (255 in many datasets); -1 always does.
+        ignore_index: A further id on disk that means 'no class' (255 in many datasets; where there are more than 255
+            classes it is one of them); -1 always does.
         palette: An RGB colour in 0..255 for each class; colours that are easy to tell apart by default.
 
     Raises:
@@ -111,7 +114,7 @@ class Segmentation(DenseTask):
     def __init__(
         self,
         classes: int | list[str],
-        ignore_index: int = 255,
+        ignore_index: int = USUAL_VOID,
         palette: list[list[int]] | None = None,
     ) -> None:
         self.class_names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
@@ -124,7 +127,7 @@ class Segmentation(DenseTask):
                 f"Parameter `palette` should have a colour for each of the {len(self.class_names)} classes; found "
                 f"{len(palette)}."
             )
-        self.ignore_index = ignore_index
+        self.ignore_index = IGNORE if ignore_index == USUAL_VOID < len(self.class_names) else ignore_index
         self.palette = rendering.distinct_colours(len(self.class_names)) if palette is None else palette
 
     @property

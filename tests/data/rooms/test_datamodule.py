@@ -191,6 +191,12 @@ def test_a_damaged_description_of_rooms_is_told(tmp_path: Path, damage: str) -> 
         RoomsDataModule(root=tmp_path).prepare_data()
 
 
+def test_a_size_of_one_number_is_refused(tmp_path: Path) -> None:
+    for size in (128, (128,)):
+        with pytest.raises(ConfigError, match="`size` should be a height and a width in pixels; found"):
+            RoomsDataModule(root=tmp_path, size=size)  # type: ignore[arg-type]
+
+
 def test_default_root_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / name)
     assert RoomsDataModule().root == tmp_path / "jtr_lightning" / RoomsSpec().folder_name

@@ -11,7 +11,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from jtr_lightning.data.augmentation import Augmentation
-from jtr_lightning.data.base import Split
+from jtr_lightning.data.base import Split, height_and_width
 from jtr_lightning.data.codings import ClassIds, Levels
 from jtr_lightning.data.dataset import OnError
 from jtr_lightning.data.rooms.layouts import IMAGE_LABELS_FILE, TaskonomyLayout
@@ -109,7 +109,7 @@ class RoomsDataModule(TaskonomyDataModule):
         cache = platformdirs.user_cache_path("jtr_lightning", appauthor=False)
         folder = cache if root is None else Path(root).expanduser()
         by_hand = (folder / INFO_FILE).exists()
-        height, width = (None, None) if size is None else size
+        height, width = (None, None) if size is None else height_and_width(size)
         asked = {"train": num_train, "val": num_val, "test": num_test, "seed": rooms_seed}
         asked |= {"height": height, "width": width}
         spec = replace(
@@ -161,6 +161,7 @@ class RoomsDataModule(TaskonomyDataModule):
 
     def require_data(self) -> None:
         if is_complete(self.root, self.spec, TaskonomyLayout()):
+            super().require_data()
             return
         # Rooms by hand are complete or refused, so these would be in a folder of their own below the one given: or in
         # that itself, where it holds nothing else.
