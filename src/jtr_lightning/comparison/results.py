@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,8 @@ LOG = "log.txt"
 LOCK = "lock"
 CONFIGS = "configs"
 """The folder beside the tables that has each row's configuration."""
+_OURS = re.compile(r"[0-9a-f]{12}\.yaml")
+"""Names of the files there, after a run's key."""
 
 Points = Sequence[tuple[int, float]]
 """Numbers of finished epochs, and a metric on the validation set after each."""
@@ -244,6 +247,8 @@ def config_file(run: Run) -> str:
 def write_configs(runs: Sequence[Run], folder: Path) -> None:
     """Writes the configuration of each run beside the tables, and removes those of runs that are in no table any more.
 
+    The folder may be a user's own, who keeps other configs in it.
+
     Args:
         runs: Every planned run.
         folder: The folder of the tables.
@@ -251,7 +256,7 @@ def write_configs(runs: Sequence[Run], folder: Path) -> None:
     wanted = {folder / config_file(run): run.config for run in runs}
     (folder / CONFIGS).mkdir(parents=True, exist_ok=True)
     for path in (folder / CONFIGS).glob("*.yaml"):
-        if path not in wanted:
+        if path not in wanted and _OURS.fullmatch(path.name):
             path.unlink()
     for path, config in wanted.items():
         path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
