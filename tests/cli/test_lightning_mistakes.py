@@ -80,6 +80,10 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
             "should be at most `trainer.max_epochs`, or nothing is validated",
         ),
         "trainer": ([*BASE, "--trainer.devices", "-7"], "`devices` selected with"),
+        "no folder": (
+            [*BASE, "--runs", "typo.yaml"],
+            "should be made in 'typo.yaml/run', but that failed: Not a dir",
+        ),
     }
 
 

@@ -338,10 +338,17 @@ class CommandLine(LightningCLI):
 
     def _finish(self, stage: str, title: str) -> None:
         self.metrics = _logged(self.trainer, stage)
-        if self.trainer.is_global_zero and self.folder is not None:
-            add_metrics(self.folder, self.metrics)
-        self._publish(stage)
+        # First, so that what was measured is not lost where nothing can be written, as in the run of somebody else.
         self._report(stage, title)
+        try:
+            if self.trainer.is_global_zero and self.folder is not None:
+                add_metrics(self.folder, self.metrics)
+            self._publish(stage)
+        except PermissionError as error:
+            raise ConfigError(
+                f"The run's folder should be writable, to keep the metrics above; found: {error.strerror} "
+                f"('{error.filename}'). Copy the numbers, or test a copy of the folder."
+            ) from error
         reporting.close(self.trainer.loggers)
 
     def _publish(self, stage: str = "val") -> None:
