@@ -69,7 +69,7 @@ def test_each_row_has_its_configuration_beside_it(tmp_path: Path) -> None:
     runs = [fake_run("jtr"), fake_run("jtr", seed=1)]
     write_configs([*runs, fake_run("old")], tmp_path)
     assert len(list((tmp_path / "configs").iterdir())) == 3
-    own = tmp_path / "configs" / "supervised.yaml"  # a user's, who gave `--out .` beside the folder of the methods
+    own = tmp_path / "configs" / "supervised.yaml"  # of a user who gave `--out .`
     own.write_text("name: mine\n")
     write_configs(runs, tmp_path)
     assert own.read_text() == "name: mine\n"
