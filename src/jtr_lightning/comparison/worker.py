@@ -77,7 +77,8 @@ def _train(folder: Path, with_test: bool) -> None:
     commit = current_commit()
     config, training = folder / CONFIG, folder / TRAINING
     costs = Costs(folder / PROGRESS)
-    newest = newest_whole_checkpoint(training / CHECKPOINTS)
+    # Weights alone are those of a finished run, whose result was removed to train it anew.
+    newest = newest_whole_checkpoint(training / CHECKPOINTS, weights_alone=False)
     go_on = [] if newest is None else ["--ckpt_path", str(newest)]
     fitted = command_line(["fit", "--config", str(config), *go_on], training, [costs], Unwatched)
     model = fitted.model
