@@ -152,6 +152,17 @@ def test_test_adds_its_metrics_to_the_run(trained: CommandLine) -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.filterwarnings("ignore:`ModelCheckpoint.*could not find the monitored key")
+@pytest.mark.parametrize("options", [["--trainer.max_epochs=0"], ["--trainer.limit_val_batches=0"]])
+def test_without_a_validation_no_label_is_said_to_be_missing(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_line(["fit", *BASE, *options])
+    printed = capsys.readouterr().out
+    assert "There was no validation" in printed
+    assert "no label" not in printed
+
+
 def test_what_was_measured_is_shown_where_the_runs_folder_is_of_somebody_else(
     trained: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -366,7 +366,10 @@ class CommandLine(LightningCLI):
             return
         model = cast(PartialLabelModule, self.model)
         out = console()
-        out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
+        if self.metrics or self.subcommand != "fit":
+            out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
+        else:  # a table would say that there are no labels
+            out.print("There was no validation, so that no epoch is known as the best.", soft_wrap=True)
         if self.folder is not None:
             out.print(f"Run folder: {near(self.folder)}", soft_wrap=True)
 
