@@ -15,6 +15,7 @@ from jtr_lightning import disk
 from jtr_lightning.disk import (
     files_below,
     is_there,
+    make_folder,
     open_regular,
     read_object,
     read_tensors,
@@ -70,6 +71,18 @@ def test_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to("circle")
     assert all(is_there(tmp_path / name) for name in ("a", "dangling", "circle", "."))
     assert not any(is_there(tmp_path / name) for name in ("b", "a/b"))
+
+
+def test_a_folder_to_write_into_is_made_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may have every right
+    with pytest.raises(PermissionError, match="Permission denied"):
+        make_folder(tmp_path / "a")
 
 
 def test_files_below_come_in_order_without_hidden_ones(tmp_path: Path) -> None:

@@ -123,6 +123,20 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write into, and those around it; one that is there is looked at.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: It cannot be made, is something else, or nothing may be written into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 def is_there(path: Path) -> bool:
     """Whether there is anything of a name: also a link that leads nowhere, and what may not be looked at."""
     try:

@@ -365,7 +365,15 @@ class PartialLabelModule(Described, L.LightningModule):
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
         steps = {number: group.pop("steps") for number, group in enumerate(groups) if "steps" in group}
-        optimizer = torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
+        try:
+            optimizer = (
+                torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"The optimizer should be given arguments that it takes; found: {error}. Give others with "
+                "--model.optimizer."
+            ) from error
         rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
         schedules = [] if self.lr_scheduler is None else [self.lr_scheduler(optimizer)]
         if steps:

@@ -24,7 +24,7 @@ from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.reporting import curves
 from jtr_lightning.reporting.curves import panels_of, read_log
 from jtr_lightning.reporting.facts import label_facts
-from jtr_lightning.reporting.page import page, results_table, write_report
+from jtr_lightning.reporting.page import _pictures, page, results_table, write_report
 from jtr_lightning.scenarios import OneLabel
 from tests.tiny import Agreement, TinyData, ToyNetwork
 
@@ -263,6 +263,18 @@ def test_jtr_report_makes_the_page_again(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").is_file()
     assert f"Report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+
+
+def test_the_page_needs_no_picture_that_is_damaged_or_of_somebody_else(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    panels = tmp_path / "panels"
+    for name in ("epoch_0001 (copy).png", "epoch_10000.png"):  # more digits than the others
+        Image.new("RGB", (30, 20), "red").save(panels / name)
+    assert _pictures(tmp_path)[0][0] == "Epoch 10000"
+    first = min(panels.glob("epoch_????.png"))
+    first.write_bytes(first.read_bytes()[:60])
+    assert [title for title, _ in _pictures(tmp_path)] == ["Epoch 10000"]
+    write_report(tmp_path)
 
 
 def test_a_training_leaves_its_page(tmp_path: Path) -> None:

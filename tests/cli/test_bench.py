@@ -261,6 +261,7 @@ def test_marks_measure_time() -> None:
             "should have 26 steps; found that it ended before",
         ),
         (["--json", "nowhere/a.json"], "found no folder 'nowhere'"),
+        (["--json", "."], "--json should name a file; found a folder, '.'"),
         (["--data.scenario", "OneLable"], "OneLabel"),
     ],
 )

@@ -70,6 +70,15 @@ def test_a_mistake_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--results-only", "--jobs=1"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    config = write_config(tmp_path / "toy.yaml")
+    assert main(["compare", str(config), "--seeds", "0", option, "--out", str(config)]) == 1
+    assert f"written into; found '{config}': Not a directory. Give another." in capsys.readouterr().err
+
+
 def test_a_typo_in_an_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "a.yaml", "--seed", "0"]) == 1
     assert "jtr compare has no option '--seed'; did you mean '--seeds'" in capsys.readouterr().err

@@ -144,6 +144,7 @@ class TestCheck:
         [
             ([], "which dataset is meant"),
             (["{root}"], "what kind of dataset"),
+            (["{root}/mine.yaml"], "A config file is given as --config"),
             (["{root}", "--dataset", "nyuv"], "did you mean 'nyuv2'"),
             (["{root}", "--dataset", "nyuv2", "--splits", "training"], "found 'training'"),
             (["{root}", "--dataset", "nyuv2", "--limit", "0"], "`limit` should be at least 1"),

@@ -1,6 +1,7 @@
 """``jtr fit | validate | test | predict`` from the arguments to the run folder."""
 
 import csv
+import errno
 import json
 import subprocess
 import sys
@@ -149,6 +150,30 @@ def test_test_adds_its_metrics_to_the_run(trained: CommandLine) -> None:
     assert "test/depth/abs_err" in done.metrics
     assert done.folder == trained.folder
     assert not Path("runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore:`ModelCheckpoint.*could not find the monitored key")
+@pytest.mark.parametrize("options", [["--trainer.max_epochs=0"], ["--trainer.limit_val_batches=0"]])
+def test_without_a_validation_no_label_is_said_to_be_missing(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_line(["fit", *BASE, *options])
+    printed = capsys.readouterr().out
+    assert "There was no validation" in printed
+    assert "no label" not in printed
+
+
+def test_what_was_measured_is_shown_where_the_runs_folder_is_of_somebody_else(
+    trained: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(folder: Path, values: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("jtr_lightning.cli.lightning.add_metrics", refuse)
+    assert main(["test", "--ckpt_path", best(trained)]) == 1
+    printed = capsys.readouterr()
+    assert "miou" in printed.out
+    assert "The run's folder should be writable, to keep the metrics above; found: Permission" in printed.err
 
 
 def test_a_training_goes_on_from_a_checkpoint(trained: CommandLine) -> None:

@@ -80,6 +80,22 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
             "should be at most `trainer.max_epochs`, or nothing is validated",
         ),
         "trainer": ([*BASE, "--trainer.devices", "-7"], "`devices` selected with"),
+        "monitor": (
+            [*BASE, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/scor"],
+            "Early stopping conditioned on metric `val/scor` which is not available.",
+        ),
+        "rate": (
+            [*BASE, "--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=-1"],
+            "The optimizer should be given arguments that it takes; found: Invalid learning rate: -1.0.",
+        ),
+        "seed": (
+            [*BASE, "--seed_everything=-3"],
+            "--seed_everything should be from 0 to 4294967295; found -3",
+        ),
+        "no folder": (
+            [*BASE, "--runs", "typo.yaml"],
+            "should be made in 'typo.yaml/run', but that failed: Not a dir",
+        ),
     }
 
 

@@ -80,6 +80,14 @@ def model(**init_args: Any) -> dict[str, Any]:
             {"model": model(network={"class_path": "ToyNetwork", "init_args": {"widht": 3}})},
             "ToyNetwork has no parameter 'widht'; did you mean 'width'?",
         ),
+        (
+            {"model": model(optimizer={"class_path": "torch.optim.Adam", "init_args": {"lrr": 0.1}})},
+            "Adam has no parameter 'lrr'; did you mean 'lr'?",
+        ),
+        (
+            {"model": model(optimizer={"class_path": "torch.optim.Adam", "init_args": {"lr": "fast"}})},
+            "Parameter `model.optimizer.lr` should be float or Tensor; found fast.",
+        ),
         ({"data": data(seed="x")}, "Parameter `data.seed` should be int; found x."),
         *(
             (
@@ -116,6 +124,13 @@ def test_an_unknown_option_is_compared_with_those_that_are() -> None:
     )
     assert sentence("unrecognized arguments: --data.rot=3", options).endswith(
         "'data.rot'; did you mean 'data.root'?"
+    )
+    assert sentence("unrecognized arguments: --quick", options) == "There is no option 'quick'; see --help."
+
+
+def test_a_config_without_its_option_is_told_how_it_is_given() -> None:
+    assert sentence("Unrecognized arguments: my.yaml", ["config"]).endswith(
+        "found 'my.yaml' without one. A config file is given as --config my.yaml."
     )
 
 

@@ -344,6 +344,22 @@ def test_results_of_another_sweep_are_not_mixed_in(
     assert "Give another --out" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("--out", "search.yaml/below") == 1
+    assert (
+        "written into; found 'search.yaml/below': Not a directory. Give another." in capsys.readouterr().err
+    )
+
+
+def test_a_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    faked(monkeypatch, lambda lr: [lr])
+    folder = Path("what? 100 % é #1 {lr} %20")
+    assert sweep("--out", str(folder)) == 0
+    assert sweep("--out", str(folder)) == 0
+    assert {path.name for path in folder.iterdir()} >= {"sweep.db", "results.csv"}
+    assert {path.name for path in Path().iterdir()} == {"search.yaml", folder.name}
+
+
 def test_two_processes_do_not_run_one_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"):

@@ -146,6 +146,12 @@ def test_a_run_has_one_device(tmp_path: Path, devices: str) -> None:
         resolve(file, ONELABEL, [f"--trainer.devices={one}"])
 
 
+def test_a_run_without_checkpoints_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    file = str(write_config(tmp_path / "toy.yaml"))
+    with pytest.raises(ConfigError, match=r"toy.yaml: a compared run should keep its best checkpoint"):
+        resolve(file, ONELABEL, ["--trainer.enable_checkpointing=false"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_csv_has_a_row_for_each_run_and_empty_cells_for_unfinished_ones(tmp_path
     assert (second["train_seconds"], second["peak_memory_mib"], second["commit"]) == ("60.0", "3", "abc")
 
 
+def test_the_curve_of_a_run_of_earlier_code_is_read_from_its_log(tmp_path: Path) -> None:
+    write_result(tmp_path, fake_result({"seg": 0.5, "depth": 1.25}))
+    content = json.loads((tmp_path / RESULT).read_text())
+    del content["points"]
+    (tmp_path / RESULT).write_text(json.dumps(content))
+    log = tmp_path / "training" / "metrics.csv"
+    log.parent.mkdir()
+    log.write_text("epoch,step,val/seg/miou,val/depth/abs_err\n4,20,0.25,\n")
+    found = read_result(tmp_path)
+    assert found is not None
+    assert found.points == {"seg": [(5, 0.25)], "depth": []}
+
+
 def test_csv_has_what_the_checkpoint_was_chosen_by_and_what_was_tried(tmp_path: Path) -> None:
     run = replace(fake_run("jtr"), values={"model.optimizer.lr": 0.01})
     metrics = {"val/score": 0.25, "val/seg/miou": 0.5}
@@ -69,7 +83,11 @@ def test_each_row_has_its_configuration_beside_it(tmp_path: Path) -> None:
     runs = [fake_run("jtr"), fake_run("jtr", seed=1)]
     write_configs([*runs, fake_run("old")], tmp_path)
     assert len(list((tmp_path / "configs").iterdir())) == 3
+    own = tmp_path / "configs" / "supervised.yaml"  # of a user who gave `--out .`
+    own.write_text("name: mine\n")
     write_configs(runs, tmp_path)
+    assert own.read_text() == "name: mine\n"
+    own.unlink()
     found = {path.stem: yaml.safe_load(path.read_text()) for path in (tmp_path / "configs").iterdir()}
     assert found == {run.key: run.config for run in runs}
 

@@ -184,6 +184,17 @@ def test_another_file_is_no_choice(tmp_path: Path, content: Any) -> None:
         read_chosen(write_search(tmp_path / "other.yaml", content))
 
 
+@pytest.mark.parametrize("part", [{"seeds": 100}, {"options": None}, {"options": ["lr"]}, {"score": "good"}])
+def test_a_choice_that_was_changed_by_hand_is_looked_at(tmp_path: Path, part: dict[str, Any]) -> None:
+    path = tmp_path / "chosen.yaml"
+    write_chosen(Chosen("c", "val/score", "onelabel", [100], 4, {"jtr": Choice({"a.b": 0.5}, 0.25)}), path)
+    tree = yaml.safe_load(path.read_text())
+    name = next(iter(part))
+    (tree if name in tree else tree["methods"]["jtr"]).update(part)
+    with pytest.raises(ConfigError, match=r"found other content in"):
+        read_chosen(write_search(path, tree))
+
+
 def test_seeds_and_methods_of_a_comparison_are_checked() -> None:
     chosen = Chosen("c", "val/score", "onelabel", [100, 101], 4, {"jtr": Choice({"a.b": 0.5}, 0.25)})
     path = Path("chosen.yaml")

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from jtr_lightning.comparison import worker
 from jtr_lightning.comparison.plan import Labels, resolve
-from jtr_lightning.comparison.results import LOCK, PROGRESS, Result, TaskFacts, read_result
+from jtr_lightning.comparison.results import LOCK, PROGRESS, RESULT, Result, TaskFacts, read_result
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from tests.comparison.parts import ONELABEL, write_config
@@ -102,6 +102,16 @@ def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
     assert best["optimizer_states"] == []
     model = PartialLabelModule.load_from_checkpoint(checkpoints / "best.ckpt")
     assert set(model.tasks) == {"segmentation", "depth"}
+
+
+def test_a_run_whose_result_was_removed_is_trained_anew(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    worker.run([str(folder)])
+    first = finished(folder)
+    (folder / RESULT).unlink()
+    worker.run([str(folder)])
+    assert finished(folder).metrics == first.metrics
+    assert finished(folder).points == first.points
 
 
 def stopped_in_the_middle(tmp_path: Path) -> tuple[Path, Path]:

@@ -269,6 +269,14 @@ def test_wrong_arguments_are_one_sentence(tmp_path: Path) -> None:
         export_model(toy_module(), tmp_path / "m.pt", "onnx")
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigError, match=r"can be made and written into; found '.*file': File exists\. Give another"
+    ):
+        export_model(toy_module(), tmp_path / "file" / "m.safetensors", "safetensors")
+
+
 def test_only_files_of_this_library_are_loaded(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 

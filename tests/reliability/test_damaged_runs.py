@@ -1,5 +1,6 @@
 """Damaged files of a run: told in one sentence, or gone on without them; never a traceback, never silently wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -163,6 +164,24 @@ def test_a_checkpoint_of_weights_alone_still_predicts() -> None:
     torch.save({**torch.load(LAST, weights_only=True), "optimizer_states": []}, "weights.ckpt")
     PartialLabelModule.load_from_checkpoint("weights.ckpt")
     assert main(["validate", "--config", str(RUN / "config.yaml"), "--ckpt_path=weights.ckpt"]) == 0
+
+
+# A folder without rights (which whoever runs the tests may have all the same)
+
+
+def test_a_run_that_is_read_only_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert go_on() == 1
+    assert "should be writable; found 'runs/run/0': Permission denied. Give a copy of it." in told(capsys)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("jtr_lightning.reporting.page.write_text", refuse)
+    assert main(["report", str(RUN)]) == 1
+    assert "should be writable, for its report; found 'runs/run/0': Permission denied" in told(capsys)
 
 
 # Small files

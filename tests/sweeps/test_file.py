@@ -81,6 +81,15 @@ def test_a_command_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"early_terminate": {"type": "median"}}, "should have `type: hyperband`"),
         ({"early_terminate": {"type": "hyperband"}}, "either `min_iter` or `max_iter`"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1.5}}, "`eta` of at least 2"),
+        (
+            {"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": "x"}},
+            "`eta` of at least 2; found 'x'",
+        ),
+        ({"early_terminate": {"type": "hyperband", "min_iter": "x"}}, "`min_iter` of at least 0; found 'x'"),
+        (
+            {"early_terminate": {"type": "hyperband", "max_iter": 9, "s": [1]}},
+            r"`s` of at least 0; found \[1\]",
+        ),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "strict": True}}, "has `strict`"),
         ({"early_terminate": {"type": "hyperband", "min_itr": 1}}, "has `min_itr`, which there is not"),
     ],

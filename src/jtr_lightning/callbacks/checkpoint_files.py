@@ -87,11 +87,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         return content
 
 
-def newest_whole_checkpoint(folder: str | Path) -> Path | None:
+def newest_whole_checkpoint(folder: str | Path, weights_alone: bool = True) -> Path | None:
     """The checkpoint of a folder that is furthest on, among those that can be read from beginning to end.
 
     Args:
         folder: A run's ``checkpoints``.
+        weights_alone: Whether one counts that has no state of an optimizer, from which no training can go on.
 
     Returns:
         The file of most steps, and of these the one written last; None where there is none. Every damaged one is
@@ -102,17 +103,20 @@ def newest_whole_checkpoint(folder: str | Path) -> Path | None:
         return None
     by_age = sorted(folder.glob("*.ckpt"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
     # The steps decide: a copy or a backup put back may have changed the times.
-    steps = {path: step for path in by_age if (step := _step_of_whole(path)) is not None}
+    steps = {path: step for path in by_age if (step := _step_of_whole(path, weights_alone)) is not None}
     return max(steps, key=steps.__getitem__, default=None)
 
 
-def _step_of_whole(path: Path) -> int | None:
-    """How many steps a checkpoint has behind it; None where it is damaged."""
+def _step_of_whole(path: Path, weights_alone: bool) -> int | None:
+    """How many steps a checkpoint has behind it; None where it is damaged or does not count."""
     try:
-        step = read_checkpoint(path).get("global_step")
+        checkpoint = read_checkpoint(path)
     except ConfigError as error:
         _log.warning("Passed over: %s", error)
         return None
+    if not weights_alone and not checkpoint.get("optimizer_states"):
+        return None
+    step = checkpoint.get("global_step")
     return step if isinstance(step, int) else 0
 
 

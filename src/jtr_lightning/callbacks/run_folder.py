@@ -41,12 +41,21 @@ def new_run_folder(root: str | Path, name: str) -> Path:
 
     Returns:
         ``root/name/number``, new and empty, also when several processes ask at once.
+
+    Raises:
+        ConfigError: It cannot be made there.
     """
     parent = Path(root) / name
-    parent.mkdir(parents=True, exist_ok=True)
-    number = max((int(p.name) for p in parent.iterdir() if p.name.isdecimal()), default=-1) + 1
-    while not _make(parent / str(number)):
-        number += 1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((int(p.name) for p in parent.iterdir() if p.name.isdecimal()), default=-1) + 1
+        while not _make(parent / str(number)):
+            number += 1
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of a new run should be made in '{parent}', but that failed: {error.strerror}. Give --runs a "
+            "folder that is writable, or another --name."
+        ) from error
     return parent / str(number)
 
 

@@ -83,6 +83,8 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(
             f"--json should name a file in an existing folder; found no folder '{given.json.parent}'."
         )
+    if given.json is not None and given.json.is_dir():
+        raise ConfigError(f"--json should name a file; found a folder, '{given.json}'.")
     if given.peak_tflops is not None and not given.peak_tflops > 0:
         raise ConfigError(f"--peak-tflops should be above 0; found {given.peak_tflops:g}.")
     peak_flops = None if given.peak_tflops is None else 1e12 * given.peak_tflops
@@ -95,13 +97,21 @@ def run(arguments: list[str]) -> None:
             f"A measured training should have {profiler.total} steps; found that it ended before. Leave out what "
             "ends it."
         )
-    if given.json is not None:
-        text = json.dumps({**profiler.cost.to_dict(), "precision": done.trainer.precision}, indent=2)
-        given.json.write_text(text + "\n", encoding="utf-8")
     cost, out = profiler.cost, console()
     title = f"One training step on {cost.devices} x {cost.device}, precision {done.trainer.precision}"
     out.print(title, style="bold", soft_wrap=True, markup=False)
     out.print(cost_table(cost))
+    if given.json is not None:
+        _write(given.json, {**cost.to_dict(), "precision": done.trainer.precision})
+
+
+def _write(path: Path, numbers: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--json should name a file that can be written; found '{path}': {error.strerror}."
+        ) from error
 
 
 def _train(options: list[str], profiler: StepProfiler) -> CommandLine:

@@ -60,6 +60,7 @@ def run(arguments: list[str]) -> int:
     if given.dry_run:
         runs.show_plan()
         return 0
+    runs.make_folders()
     failed = {} if given.results_only else runs.train(given.jobs)
     runs.show_results(failed)
     for what, log in failed.items():

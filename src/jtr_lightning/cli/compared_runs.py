@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from jtr_lightning.cli.console import console
 from jtr_lightning.cli.run_display import RunDisplay
+from jtr_lightning.disk import make_folder
+from jtr_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
     from jtr_lightning.comparison.plan import Run
@@ -69,6 +71,20 @@ class ComparedRuns(ABC):
             console().print(f"{state:<9} {each.name}", soft_wrap=True, markup=False)
         summary = ", ".join(f"{number} {state}" for state, number in counts.items())
         console().print(f"{len(self.runs)} runs: {summary}.")
+
+    def make_folders(self) -> None:
+        """Makes the folder of the runs, in that of the results.
+
+        Raises:
+            ConfigError: That fails.
+        """
+        try:
+            make_folder(self.run_folders)
+        except OSError as error:
+            raise ConfigError(
+                f"--out should be a folder that can be made and written into; found '{self.out}': {error.strerror}. "
+                "Give another."
+            ) from error
 
     def train(self, jobs: int) -> dict[Run, Path]:
         """Trains what is not finished.
@@ -149,7 +165,6 @@ class Comparison(ComparedRuns):
         from jtr_lightning.comparison.report import report
         from jtr_lightning.comparison.results import write_csv
 
-        self.out.mkdir(parents=True, exist_ok=True)
         results = self.results()
         write_csv(results, self.out / "results.csv")
         text = report(results, self.command, plots, self.chosen)
@@ -183,7 +198,6 @@ class Search(ComparedRuns):
         from jtr_lightning.comparison.results import write_csv
         from jtr_lightning.comparison.search_report import search_report
 
-        self.out.mkdir(parents=True, exist_ok=True)
         results = self.results()
         write_csv(results, self.out / "search.csv")
         (self.out / "search.md").write_text(search_report(results, self.command, failed), encoding="utf-8")

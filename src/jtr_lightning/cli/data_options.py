@@ -144,9 +144,12 @@ def _spelled_out(arguments: list[str]) -> list[str]:
         before += ["--data", DATASETS[name]]
     if root is not None:
         if not before:
+            config = (
+                f" A config file is given as --config {root}." if root.endswith((".yaml", ".yml")) else ""
+            )
             raise ConfigError(
                 f"The command should be told what kind of dataset is in '{root}'; give --dataset with one of "
-                f"{', '.join(DATASETS)}."
+                f"{', '.join(DATASETS)}.{config}"
             )
         before += ["--data.root", root]
     return before + arguments

@@ -54,6 +54,8 @@ from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 
+_LARGEST_SEED = 2**32 - 1  # of numpy's
+
 
 def run(arguments: list[str]) -> None:
     """Runs one of Lightning's subcommands.
@@ -208,6 +210,9 @@ class CommandLine(LightningCLI):
             self.config = parser.parse_args(arguments)
         except ArgumentError as error:
             raise ConfigError(sentence(str(error), options)) from error
+        seed = self.config[subcommand].seed_everything
+        if seed is not None and not 0 <= seed <= _LARGEST_SEED:
+            raise ConfigError(f"Option --seed_everything should be from 0 to {_LARGEST_SEED}; found {seed}.")
         model = self.config[subcommand].model
         if model is not None and model.init_args.get("tasks") is not None:
             raise ConfigError(
@@ -338,10 +343,17 @@ class CommandLine(LightningCLI):
 
     def _finish(self, stage: str, title: str) -> None:
         self.metrics = _logged(self.trainer, stage)
-        if self.trainer.is_global_zero and self.folder is not None:
-            add_metrics(self.folder, self.metrics)
-        self._publish(stage)
+        # First, so that what was measured is not lost where nothing can be written, as in the run of somebody else.
         self._report(stage, title)
+        try:
+            if self.trainer.is_global_zero and self.folder is not None:
+                add_metrics(self.folder, self.metrics)
+            self._publish(stage)
+        except PermissionError as error:
+            raise ConfigError(
+                f"The run's folder should be writable, to keep the metrics above; found: {error.strerror} "
+                f"('{error.filename}'). Copy the numbers, or test a copy of the folder."
+            ) from error
         reporting.close(self.trainer.loggers)
 
     def _publish(self, stage: str = "val") -> None:
@@ -354,7 +366,10 @@ class CommandLine(LightningCLI):
             return
         model = cast(PartialLabelModule, self.model)
         out = console()
-        out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
+        if self.metrics or self.subcommand != "fit":
+            out.print(metrics_table(self.metrics, stage, model.tasks, model.baseline, title))
+        else:  # a table would say that there are no labels
+            out.print("There was no validation, so that no epoch is known as the best.", soft_wrap=True)
         if self.folder is not None:
             out.print(f"Run folder: {near(self.folder)}", soft_wrap=True)
 

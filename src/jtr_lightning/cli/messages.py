@@ -11,13 +11,21 @@ import itertools
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from jtr_lightning.errors import did_you_mean
 
+_CALLABLE = re.compile(
+    r"^(?P<indentation> *)(?P<before>.*)Type \S.* expects a function or a callable class: "
+    r"(?P<told>(?:(?!expects a function)(?:.|\n))+?)\. Got value: Namespace\(class_path='(?P<name>[^']+)'.*$",
+    re.MULTILINE,
+)
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+_NUMBERS = ("<class 'float'>", "<class 'int'>", "<class 'bool'>")
+"""Types whose values are no text: where one of them would do as well as a class, a text is of a wrong type."""
 _NO_CLASS = re.compile(
     r"Expected a dot import path string: (?P<a>.+)"
     r"|Problem with given class_path '(?P<b>[^']+)':\s+(?:No module named|module '[^']+' has no attribute)"
@@ -43,23 +51,50 @@ def sentence(message: str, options: Iterable[str] = ()) -> str:
     Returns:
         What was expected, what was found, where, and near matches where there are any.
     """
+    message = _CALLABLE.sub(_like_other_classes, message)
     for pattern, tell in (
         (_NO_PARAMETER, _unknown_parameter),
         (_NO_CLASS, _unknown_class),
         (_MISSING, _missing),
     ):
         found = pattern.search(message)
-        if found:
+        if found and not (pattern is _NO_CLASS and _may_be_a_number(message[: found.start()])):
             name = next(group for group in found.groups() if group)
             return tell(name.strip(), message[: found.start()])
     found = _NO_OPTION.search(message)
     if found:
-        name = (found.group(1) or found.group(2)).removeprefix("--").partition("=")[0]
-        return f"There is no option '{name}'; {did_you_mean(name, options) if options else 'see --help.'}"
+        return _unknown_option(found.group(1) or found.group(2), options, named=found.group(1) is not None)
     found = _WRONG_TYPE.search(message)
     if found and _KEY.search(message):
         return _wrong_type(message)
     return f"The arguments could not be read: {' '.join(message.split()).rstrip('.')}."
+
+
+def _like_other_classes(found: re.Match[str]) -> str:
+    """What is wrong with a class that makes something later, such as an optimizer, as it is said of others."""
+    indented = " " * (len(found["indentation"]) + 2)  # less than the lines that follow
+    return (
+        f"{found['indentation']}{found['before']}Problem with given class_path '{found['name']}':\n{indented}"
+        f"{found['told']}"
+    )
+
+
+def _may_be_a_number(before: str) -> bool:
+    """Whether the innermost parameter takes numbers beside classes."""
+    types = _SUBTYPES.findall(before)
+    return bool(types) and any(number in types[-1] for number in _NUMBERS)
+
+
+def _unknown_option(given: str, options: Iterable[str], named: bool) -> str:
+    """All options are too many to list, of which ``--help`` tells more."""
+    if not named and not given.startswith("-"):
+        return (
+            f"Every argument should stand behind its option; found '{given}' without one. A config file is given as "
+            f"--config {given}."
+        )
+    name = given.removeprefix("--").partition("=")[0]
+    near = get_close_matches(name, list(options))
+    return f"There is no option '{name}'; {did_you_mean(name, near) if near else 'see --help.'}"
 
 
 def _where(before: str) -> str:

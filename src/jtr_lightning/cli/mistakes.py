@@ -11,6 +11,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from jtr_lightning.cli.resuming import RESUME
 from jtr_lightning.errors import ConfigError, UserError
 
+_OF_EARLY_STOPPING = "Early stopping conditioned on metric"
+"""How Lightning begins to say that a monitored metric does not exist; the known ones follow."""
+
 
 @contextmanager
 def mistakes_as_user_errors() -> Iterator[None]:
@@ -32,6 +35,8 @@ def mistakes_as_user_errors() -> Iterator[None]:
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
     while error is not None:
+        if str(error).startswith(_OF_EARLY_STOPPING):
+            return ConfigError(" ".join(str(error).split()))
         if isinstance(error, UserError):
             # A loader worker sends its whole traceback as the message; the last line of it is ours.
             name = f"{type(error).__module__}.{type(error).__qualname__}: "

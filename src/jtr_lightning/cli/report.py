@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jtr_lightning.cli.console import console
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.errors import ConfigError
 
 
 def run(arguments: list[str]) -> None:
@@ -15,7 +16,7 @@ def run(arguments: list[str]) -> None:
         arguments: The folders.
 
     Raises:
-        UserError: A folder is not that of a run.
+        UserError: A folder is not that of a run, or is read-only.
     """
     parser = Parser(
         prog="jtr report",
@@ -29,4 +30,11 @@ def run(arguments: list[str]) -> None:
     from jtr_lightning.reporting.page import write_report
 
     for folder in given.folders:
-        console().print(f"Report: {write_report(folder)}", soft_wrap=True, markup=False)
+        try:
+            written = write_report(folder)
+        except PermissionError as error:
+            raise ConfigError(
+                f"The folder of a run should be writable, for its report; found '{folder}': {error.strerror}. Give a "
+                "copy of it."
+            ) from error
+        console().print(f"Report: {written}", soft_wrap=True, markup=False)

@@ -23,7 +23,7 @@ from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG, METRICS_LOG
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.configs import option
 from jtr_lightning.cli.main import EXIT_INTERRUPTED
-from jtr_lightning.disk import read_yaml
+from jtr_lightning.disk import make_folder, read_yaml
 from jtr_lightning.errors import ConfigError, UserError
 
 RESUME = "--resume"
@@ -40,7 +40,7 @@ def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:
         The arguments, and the folder to go on in; None where nothing is resumed.
 
     Raises:
-        ConfigError: There is no run in the folder, or another checkpoint is asked for as well.
+        ConfigError: There is no run in the folder, it is read-only, or another checkpoint is asked for as well.
     """
     given = option(arguments, RESUME)
     if not given or arguments[0] != "fit":
@@ -51,6 +51,13 @@ def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:
             f"{RESUME} should be given the folder of a run, such as runs/<name>/<number>; found no '{folder / CONFIG}'."
         )
     _check_config(folder / CONFIG)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{RESUME} goes on in the run's folder, which should be writable; found '{folder}': {error.strerror}. Give "
+            "a copy of it."
+        ) from error
     rest = [argument for argument in arguments[1:] if not argument.startswith(f"{RESUME}=")]
     while RESUME in rest:
         del rest[rest.index(RESUME) : rest.index(RESUME) + 2]

@@ -280,6 +280,11 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
             raise
     tree: dict[str, Any] = yaml.safe_load(printed.getvalue())
     _refuse_devices(config, tree["trainer"]["devices"])
+    if tree["trainer"]["enable_checkpointing"] is False:
+        raise ConfigError(
+            f"{config}: a compared run should keep its best checkpoint, to test that one; found "
+            "`trainer.enable_checkpointing` = false. Leave it out."
+        )
     return tree
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,8 +22,12 @@ RESULT = "result.json"
 PROGRESS = "progress.txt"
 LOG = "log.txt"
 LOCK = "lock"
+TRAINING = "training"
+"""The run folder of the training, inside of the run's."""
 CONFIGS = "configs"
 """The folder beside the tables that has each row's configuration."""
+_OURS = re.compile(r"[0-9a-f]{12}\.yaml")
+"""Names of the files there, after a run's key."""
 
 Points = Sequence[tuple[int, float]]
 """Numbers of finished epochs, and a metric on the validation set after each."""
@@ -93,9 +98,9 @@ def read_result(folder: Path) -> Result | None:
         content = read_object(path)
         tasks = {str(name): TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
         metrics = {str(name): float(value) for name, value in content.pop("metrics").items()}
+        curves = content.pop("points") if "points" in content else _logged_points(folder, tasks)
         points = {
-            str(name): [(int(epoch), float(value)) for epoch, value in each]
-            for name, each in content.pop("points", {}).items()
+            str(name): [(int(epoch), float(value)) for epoch, value in each] for name, each in curves.items()
         }
         return Result(metrics=metrics, tasks=tasks, points=points, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -103,6 +108,14 @@ def read_result(folder: Path) -> Result | None:
             f"The file '{path}' should hold the result of a finished run; found: {type(error).__name__} ({error}). "
             "Remove it and start the comparison again, which trains this run anew."
         ) from error
+
+
+def _logged_points(folder: Path, tasks: Mapping[str, TaskFacts]) -> dict[str, Points]:
+    """The curve of a run of earlier code, which left it in the log of the training alone."""
+    from jtr_lightning.callbacks.run_folder import METRICS_LOG
+    from jtr_lightning.comparison.curves import points_of
+
+    return points_of(folder / TRAINING / METRICS_LOG, tasks)
 
 
 @dataclass(frozen=True)
@@ -244,6 +257,8 @@ def config_file(run: Run) -> str:
 def write_configs(runs: Sequence[Run], folder: Path) -> None:
     """Writes the configuration of each run beside the tables, and removes those of runs that are in no table any more.
 
+    The folder may be a user's own, who keeps other configs in it.
+
     Args:
         runs: Every planned run.
         folder: The folder of the tables.
@@ -251,7 +266,7 @@ def write_configs(runs: Sequence[Run], folder: Path) -> None:
     wanted = {folder / config_file(run): run.config for run in runs}
     (folder / CONFIGS).mkdir(parents=True, exist_ok=True)
     for path in (folder / CONFIGS).glob("*.yaml"):
-        if path not in wanted:
+        if path not in wanted and _OURS.fullmatch(path.name):
             path.unlink()
     for path, config in wanted.items():
         path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")

@@ -287,9 +287,12 @@ def read_chosen(path: str | Path) -> Chosen:
     """
     tree = _load(path, "--chosen")
     try:
-        methods = {name: Choice(**each) for name, each in tree.pop("methods").items()}
-        return Chosen(methods=methods, **tree)
-    except (AttributeError, KeyError, TypeError) as error:
+        methods = {
+            name: Choice({**each.pop("options")}, float(each.pop("score")), **each)
+            for name, each in tree.pop("methods").items()
+        }
+        return Chosen(seeds=[int(seed) for seed in tree.pop("seeds")], methods=methods, **tree)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"--chosen should be given the `chosen.yaml` that `jtr compare --search` wrote; found other content in "
             f"'{path}'."

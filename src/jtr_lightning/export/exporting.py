@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from jtr_lightning._version import __version__
+from jtr_lightning.disk import make_folder
 from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.export.formats import FORMATS, INPUT, Attempt, Deployed, ExportFormat, Promise, Sizes
 from jtr_lightning.module import PartialLabelModule, Predictions
@@ -74,7 +75,7 @@ def export_model(
 
     Raises:
         ConfigError: An unknown format, another ending than the format's, a package that is not installed, a file that
-            exists, or a network that cannot be exported or does not predict the same.
+            exists or cannot be written, or a network that cannot be exported or does not predict the same.
     """
     if format not in FORMATS:
         raise ConfigError(
@@ -97,7 +98,13 @@ def export_model(
     if height < 1 or width < 1:
         raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
     model = Deployed(deepcopy(module.network).cpu().float(), module.tasks).eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(path.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of the export should be one that can be made and written into; found '{path.parent}': "
+            f"{error.strerror}. Give another --out."
+        ) from error
     failures: list[str] = []
     for attempt in kind.attempts(height, width):
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:

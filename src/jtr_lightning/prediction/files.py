@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from jtr_lightning.disk import make_folder
 from jtr_lightning.errors import ConfigError, did_you_mean
 from jtr_lightning.tasks import Task
 
@@ -138,11 +139,11 @@ class PredictionFiles:
                 f"{out} another folder, or {again}."
             )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
         except OSError as error:
             raise ConfigError(
-                f"Parameter `out` of the predictions should be a folder that can be made; found '{self.folder}': "
-                f"{error.strerror}."
+                f"Parameter `out` of the predictions should be a folder that can be made and written into; found "
+                f"'{self.folder}': {error.strerror}."
             ) from error
 
     def write_description(self) -> None:

@@ -7,7 +7,9 @@ The page is made from what the run folder holds (``facts.json``, ``metrics.json`
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ SCORE = "score"
 """The metric of all tasks together, by which the best epoch is chosen."""
 PATTERNS = 24
 """Rows of the availability table; rarer sets of labels are counted together."""
+_PANEL = re.compile(r"epoch_(\d+)\.png")
 STAGES = {"test": "Test set", "val": "Validation set, best epoch"}
 
 
@@ -284,10 +287,14 @@ def _labels(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path) -> list[tuple[str, str]]:
-    """Title and data URI of the last panels, and of the first where there are more."""
-    paths = sorted((folder / FOLDER).glob("epoch_*.png"))
-    chosen = [paths[-1]] + ([paths[0]] if len(paths) > 1 else []) if paths else []
-    return [(f"Epoch {int(path.stem.removeprefix('epoch_'))}", _data_uri(path)) for path in chosen]
+    """Title and data URI of the last panels, and of the first where there are more; no damaged ones."""
+    found = [(_PANEL.fullmatch(path.name), path) for path in (folder / FOLDER).glob("*.png")]
+    by_epoch = {int(name[1]): path for name, path in found if name}
+    shown = []
+    for epoch in sorted({max(by_epoch), min(by_epoch)}, reverse=True) if by_epoch else []:
+        with contextlib.suppress(OSError, SyntaxError):  # Pillow has both for a damaged file
+            shown.append((f"Epoch {epoch}", _data_uri(by_epoch[epoch])))
+    return shown
 
 
 def _data_uri(path: Path) -> str:

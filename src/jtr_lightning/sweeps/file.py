@@ -210,9 +210,13 @@ def _rungs(given: Any, path: Path) -> Rungs | None:
             )
     if given.get("strict"):
         raise ConfigError(f"{where} has `strict`, which a local sweep does not take; leave it out.")
+    for key in ("min_iter", "max_iter", "s", "eta"):
+        value, least = given.get(key, 2), 2 if key == "eta" else 0
+        if not isinstance(value, int | float) or not float(value).is_integer() or value < least:
+            raise ConfigError(
+                f"{where} should have a whole number `{key}` of at least {least}; found {value!r}."
+            )
     factor = given.get("eta", 3)
-    if factor != int(factor) or factor < 2:
-        raise ConfigError(f"{where} should have a whole number `eta` of at least 2; found {factor}.")
     if ("min_iter" in given) == ("max_iter" in given):
         raise ConfigError(
             f"{where} should have either `min_iter` or `max_iter` and `s`; found {dict(given)}."

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from jtr_lightning.cli.configs import last_given
 from jtr_lightning.cli.console import counted
 from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.disk import make_folder
 from jtr_lightning.errors import ConfigError, UserError, did_you_mean
 from jtr_lightning.reporting.wandb_logger import grouped
 from jtr_lightning.sweeps.file import Sweep
@@ -163,10 +164,17 @@ class LocalSweep:
             ended: Is given the study after each trial.
 
         Raises:
-            ConfigError: The folder belongs to another sweep or is in use, or the first trial could not be trained.
+            ConfigError: The folder cannot be made, belongs to another sweep or is in use, or the first trial could not
+                be trained.
         """
         number = self.number_of_trials(wanted)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise ConfigError(
+                f"--out should be a folder that can be made and written into; found '{self.folder}': "
+                f"{error.strerror}. Give another."
+            ) from error
         with self._locked(), self.opened() as study:
             self._begin_interrupted_again(study)
             tell(f"{counted(number, 'trial')}, {min(len(done(study)), number)} of them done.")
@@ -199,7 +207,7 @@ class LocalSweep:
         """
         import optuna
 
-        storage = optuna.storages.RDBStorage(f"sqlite:///{(self.folder / DATABASE).absolute()}")
+        storage = optuna.storages.RDBStorage(_address(self.folder / DATABASE))
         self._storage = storage
         try:
             study = self._study(storage)
@@ -340,6 +348,14 @@ class LocalSweep:
         arguments += [f"{flag}={value}" for flag, value in ALWAYS.items()]
         fitted = command_line(arguments, folder, [watch], TrialCommandLine)
         return metric_of(fitted.metrics, self.sweep.metric)
+
+
+def _address(database: Path) -> str:
+    """A SQLite file for Optuna, which fills in what stands in braces, and reads '%3F' and '?' as an address."""
+    from sqlalchemy.engine import URL
+
+    address = URL.create("sqlite", database=str(database.absolute())).render_as_string()
+    return address.replace("{", "{{").replace("}", "}}")
 
 
 class _Failed(Exception):  # noqa: N818  says what became of a trial, and is seen by nobody

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -119,6 +120,7 @@ _BOUNDS = {
     "q_log_uniform_values": ("q",),
 }
 """Distributions between ``min`` and ``max``, and what else each may be given."""
+_LARGEST_LOGARITHM = math.log(sys.float_info.max)
 
 
 def read_parameters(tree: Any) -> list[Parameter]:
@@ -148,7 +150,7 @@ def _read(name: str, given: Any) -> Parameter:
     if "parameters" in given:
         raise ConfigError(
             f"A local sweep has no nested parameters; found some in '{name}'. Write each by its whole name, such as "
-            f"{name}.{next(iter(given['parameters']), 'lr')}."
+            f"{name}.{next(iter(given['parameters'] or ()), 'lr')}."
         )
     kind = given.get("distribution", _kind(given))
     if kind == "constant":
@@ -162,7 +164,7 @@ def _read(name: str, given: Any) -> Parameter:
                 f"`values` of the sweep's parameter '{name}' should be a list; found {values!r}."
             )
         return Choice(name, [_no_null(name, value) for value in values])
-    if kind not in _BOUNDS:
+    if not isinstance(kind, str) or kind not in _BOUNDS:
         known = ["constant", "categorical", *_BOUNDS]
         raise ConfigError(
             f"The sweep's parameter '{name}' has the distribution '{kind}', which a local sweep does not draw from; "
@@ -222,11 +224,18 @@ def _between(name: str, kind: str, given: Mapping[str, Any]) -> Parameter:
             )
         return Whole(name, low, high)
     if kind in ("log_uniform", "q_log_uniform"):  # W&B's: the bounds are natural logarithms
+        if high > _LARGEST_LOGARITHM:
+            raise ConfigError(
+                f"The sweep's parameter '{name}' should have natural logarithms as `min` and `max` for {kind}; found "
+                f"{low} and {high}. For the values themselves take {kind}_values."
+            )
         low, high = math.exp(low), math.exp(high)
     logarithmic = "log" in kind
     if logarithmic and low <= 0:
         raise ConfigError(
             f"The sweep's parameter '{name}' should have `min` above 0 for {kind}; found {low}."
         )
-    step = float(given.get("q", 1.0)) if kind.startswith("q_") else None
+    step = given.get("q", 1.0) if kind.startswith("q_") else None
+    if step is not None and (not isinstance(step, int | float) or not step > 0):
+        raise ConfigError(f"The sweep's parameter '{name}' should have a number `q` above 0; found {step!r}.")
     return Real(name, float(low), float(high), logarithmic, step)
