@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,19 +52,6 @@ def test_csv_has_a_row_for_each_run_and_empty_cells_for_unfinished_ones(tmp_path
     assert (second["fraction"], second["seed"], second["run"]) == ("0.1", "4", runs[1].name)
     assert (second["test/seg/miou"], second["test/depth/abs_err"]) == ("0.5", "1.25")
     assert (second["train_seconds"], second["peak_memory_mib"], second["commit"]) == ("60.0", "3", "abc")
-
-
-def test_the_curve_of_a_run_of_earlier_code_is_read_from_its_log(tmp_path: Path) -> None:
-    write_result(tmp_path, fake_result({"seg": 0.5, "depth": 1.25}))
-    content = json.loads((tmp_path / RESULT).read_text())
-    del content["points"]
-    (tmp_path / RESULT).write_text(json.dumps(content))
-    log = tmp_path / "training" / "metrics.csv"
-    log.parent.mkdir()
-    log.write_text("epoch,step,val/seg/miou,val/depth/abs_err\n4,20,0.25,\n")
-    found = read_result(tmp_path)
-    assert found is not None
-    assert found.points == {"seg": [(5, 0.25)], "depth": []}
 
 
 def test_csv_has_what_the_checkpoint_was_chosen_by_and_what_was_tried(tmp_path: Path) -> None:

@@ -22,8 +22,6 @@ RESULT = "result.json"
 PROGRESS = "progress.txt"
 LOG = "log.txt"
 LOCK = "lock"
-TRAINING = "training"
-"""The run folder of the training, inside of the run's."""
 CONFIGS = "configs"
 """The folder beside the tables that has each row's configuration."""
 _OURS = re.compile(r"[0-9a-f]{12}\.yaml")
@@ -98,9 +96,9 @@ def read_result(folder: Path) -> Result | None:
         content = read_object(path)
         tasks = {str(name): TaskFacts(**facts) for name, facts in content.pop("tasks").items()}
         metrics = {str(name): float(value) for name, value in content.pop("metrics").items()}
-        curves = content.pop("points") if "points" in content else _logged_points(folder, tasks)
         points = {
-            str(name): [(int(epoch), float(value)) for epoch, value in each] for name, each in curves.items()
+            str(name): [(int(epoch), float(value)) for epoch, value in each]
+            for name, each in content.pop("points", {}).items()
         }
         return Result(metrics=metrics, tasks=tasks, points=points, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -108,14 +106,6 @@ def read_result(folder: Path) -> Result | None:
             f"The file '{path}' should hold the result of a finished run; found: {type(error).__name__} ({error}). "
             "Remove it and start the comparison again, which trains this run anew."
         ) from error
-
-
-def _logged_points(folder: Path, tasks: Mapping[str, TaskFacts]) -> dict[str, Points]:
-    """The curve of a run of earlier code, which left it in the log of the training alone."""
-    from jtr_lightning.callbacks.run_folder import METRICS_LOG
-    from jtr_lightning.comparison.curves import points_of
-
-    return points_of(folder / TRAINING / METRICS_LOG, tasks)
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,19 @@ from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.curves import points_of
-from jtr_lightning.comparison.results import (
-    CONFIG,
-    LOCK,
-    PROGRESS,
-    TRAINING,
-    Result,
-    TaskFacts,
-    write_result,
-)
+from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.disk import written_whole
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
+
+TRAINING = "training"
+"""The run folder of the training, inside of the run's."""
 
 _PATIENCE = 1.0  # seconds; a comparison that only looks whether the run is locked holds the lock for a moment
 
 _FOR_TRAINING = ("optimizer_states", "lr_schedulers")
 """Parts of a checkpoint that only a training needs that goes on from it."""
+
 
 VALIDATION_ONLY = "--validation-only"
 """The worker's option for the trial of a search: it is not tested, and no weights are kept."""
