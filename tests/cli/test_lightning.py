@@ -141,6 +141,14 @@ def test_all_ways_to_test_a_checkpoint_give_the_metrics_of_before_saving(trained
     assert alone == configured == rebuilt
 
 
+def test_validation_of_another_checkpoint_leaves_the_best_epochs_numbers(trained: CommandLine) -> None:
+    assert trained.folder is not None
+    before = (trained.folder / "metrics.json").read_bytes()
+    last = Path(best(trained)).with_name("last.ckpt")
+    assert command_line(["validate", "--ckpt_path", str(last)]).metrics.keys() >= {"val/score"}
+    assert (trained.folder / "metrics.json").read_bytes() == before
+
+
 def test_test_adds_its_metrics_to_the_run(trained: CommandLine) -> None:
     done = command_line(["test", "--ckpt_path", best(trained)])
     assert trained.folder is not None

@@ -194,10 +194,10 @@ def test_damaged_metrics_are_reported_and_the_training_goes_on(
     (RUN / "metrics.json").write_text(content)
     assert main(["report", str(RUN)]) == 1
     assert "metrics.json' should hold one JSON object of metrics" in told(capsys)
-    assert main(["validate", "--ckpt_path", str(LAST)]) == 0
+    assert main(["test", "--ckpt_path", str(LAST)]) == 0
     assert "metrics.json' should hold one JSON object of metrics" in caplog.text
     assert "written anew" in caplog.text
-    assert "val/score" in json.loads((RUN / "metrics.json").read_text())
+    assert "test/score" in json.loads((RUN / "metrics.json").read_text())
     (RUN / "metrics.json").write_text(content)
     assert go_on() == 0
 

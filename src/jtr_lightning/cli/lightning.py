@@ -325,14 +325,28 @@ class CommandLine(LightningCLI):
         reporting.close(self.trainer.loggers)
 
     def validate(self, **kwargs: Any) -> None:
-        """Measures on the validation set."""
+        """Measures on the validation set, and keeps nothing: a run's metrics.json has the best epoch's numbers."""
         self.trainer.validate(**kwargs, verbose=False, weights_only=True)
-        self._finish("val", "Validation")
+        self.metrics = _logged(self.trainer, "val")
+        self._report("val", "Validation")
+        reporting.close(self.trainer.loggers)
 
     def test(self, **kwargs: Any) -> None:
         """Measures on the test set and adds the result to the run's metrics.json."""
         self.trainer.test(**kwargs, verbose=False, weights_only=True)
-        self._finish("test", "Test")
+        self.metrics = _logged(self.trainer, "test")
+        # First, so that what was measured is not lost where nothing can be written, as in the run of somebody else.
+        self._report("test", "Test")
+        try:
+            if self.trainer.is_global_zero and self.folder is not None:
+                add_metrics(self.folder, self.metrics)
+            self._publish("test")
+        except PermissionError as error:
+            raise ConfigError(
+                f"The run's folder should be writable, to keep the metrics above; found: {error.strerror} "
+                f"('{error.filename}'). Copy the numbers, or test a copy of the folder."
+            ) from error
+        reporting.close(self.trainer.loggers)
 
     def predict(self, **kwargs: Any) -> None:
         """Predicts the test set and writes every prediction."""
@@ -340,21 +354,6 @@ class CommandLine(LightningCLI):
         if self.trainer.is_global_zero:
             folder = self._get(self.config_init, "predictions").folder
             console().print(f"Predictions are in {near(folder)}", soft_wrap=True)
-
-    def _finish(self, stage: str, title: str) -> None:
-        self.metrics = _logged(self.trainer, stage)
-        # First, so that what was measured is not lost where nothing can be written, as in the run of somebody else.
-        self._report(stage, title)
-        try:
-            if self.trainer.is_global_zero and self.folder is not None:
-                add_metrics(self.folder, self.metrics)
-            self._publish(stage)
-        except PermissionError as error:
-            raise ConfigError(
-                f"The run's folder should be writable, to keep the metrics above; found: {error.strerror} "
-                f"('{error.filename}'). Copy the numbers, or test a copy of the folder."
-            ) from error
-        reporting.close(self.trainer.loggers)
 
     def _publish(self, stage: str = "val") -> None:
         """Writes the run's page anew."""
