@@ -202,9 +202,9 @@ def rebuild(description: Any) -> Any:
             "jtr-lightning."
         )
     cls = _find_class(class_path)
-    named = {name: rebuild(value) for name, value in arguments.items()}
-    positional = named.pop(POSITIONAL, [])
     try:
+        named = {name: rebuild(value) for name, value in arguments.items()}
+        positional = named.pop(POSITIONAL, [])
         return cls(*positional, **named)
     except UserError:
         raise

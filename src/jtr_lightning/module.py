@@ -358,6 +358,11 @@ class PartialLabelModule(Described, L.LightningModule):
     # Optimizer and checkpoint
 
     def configure_optimizers(self) -> Any:
+        """The optimizer with the parameters of network, balancing and regularizer, and its schedules.
+
+        Raises:
+            ConfigError: The optimizer refuses an argument.
+        """
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
         balancing = list(self.balancing.parameters())
         if balancing:

@@ -332,7 +332,11 @@ class CommandLine(LightningCLI):
         reporting.close(self.trainer.loggers)
 
     def test(self, **kwargs: Any) -> None:
-        """Measures on the test set and adds the result to the run's metrics.json."""
+        """Measures on the test set and adds the result to the run's metrics.json.
+
+        Raises:
+            ConfigError: Nothing can be written into the run's folder.
+        """
         self.trainer.test(**kwargs, verbose=False, weights_only=True)
         self.metrics = _logged(self.trainer, "test")
         # First, so that what was measured is not lost where nothing can be written, as in the run of somebody else.
