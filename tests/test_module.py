@@ -415,6 +415,14 @@ class StepOfItsOwn(PartialLabelModule):
         return self.supervised_losses(predictions[0], batch).sum(1).mean()
 
 
+class StepBesideTheBases(StepOfItsOwn):
+    """Runs the step of the base class for what it logs, and makes its own loss."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        PartialLabelModule.training_step(self, batch, batch_idx)
+        return super().training_step(batch, batch_idx)
+
+
 class FurtherTerm(PartialLabelModule):
     """Halves the loss of the base class and adds a constant."""
 
@@ -432,17 +440,23 @@ class SeenLosses(FixedWeights):
 
 # Its tasks' mean losses are not known then.
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric TaskLosses was called before")
-def test_a_subclass_may_make_its_own_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [StepOfItsOwn, StepBesideTheBases])
+def test_a_subclass_may_make_its_own_loss(kind: type[PartialLabelModule], tmp_path: Path) -> None:
     torch.manual_seed(3)
-    module = StepOfItsOwn(tiny_tasks(), ToyNetwork())
+    module = kind(tiny_tasks(), ToyNetwork())
     before = [p.detach().clone() for p in module.network.parameters()]
     trainer(tmp_path).fit(module, data())
     assert all(not torch.equal(a, b) for a, b in zip(before, module.network.parameters(), strict=True))
 
 
-def test_a_loss_of_its_own_is_refused_where_the_tasks_gradients_are_joined() -> None:
-    module = StepOfItsOwn(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
-    with pytest.raises(ConfigError, match=r"with SeenLosses should .* found a loss that StepOfItsOwn made"):
+@pytest.mark.parametrize("kind", [StepOfItsOwn, StepBesideTheBases])
+def test_a_loss_of_its_own_is_refused_where_the_tasks_gradients_are_joined(
+    kind: type[PartialLabelModule],
+) -> None:
+    module = kind(tiny_tasks(), ToyNetwork(), balancing=SeenLosses())
+    with pytest.raises(
+        ConfigError, match=rf"with SeenLosses should .* found a loss that {kind.__name__} made"
+    ):
         loss_and_gradients(module, batches(1)[0])
 
 

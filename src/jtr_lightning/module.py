@@ -280,20 +280,24 @@ class PartialLabelModule(Described, L.LightningModule):
             ConfigError: It does, and a subclass's training step gave a loss without them.
         """
         step, self._step = self._step, None  # the graph should not outlive the step
-        if step is None:
-            if type(self.balancing).backward is not Balancing.backward:
-                raise ConfigError(
-                    f"A training step with {type(self.balancing).__name__} should return what "
-                    "PartialLabelModule.training_step gave, perhaps with further terms, since the tasks' gradients are "
-                    f"joined one by one; found a loss that {type(self).__name__} made itself. Call "
-                    "super().training_step() in it, or take another balancing, such as FixedWeights."
-                )
-            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        factor: Tensor | None = None
+        if step is not None:
+            # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients; a subclass may
+            # add, or make its loss of something else.
+            (factor,) = torch.autograd.grad(loss, step[0], retain_graph=True, allow_unused=True)
+        if step is not None and factor is not None:
+            _, losses, usable = step
+            self.balancing.backward(loss, losses * factor, usable, list(self.network.parameters()))
             return
-        total, losses, usable = step
-        # Lightning divides by accumulated batches and multiplies by the scale of 16-bit gradients; a subclass may add.
-        (factor,) = torch.autograd.grad(loss, total, retain_graph=True)
-        self.balancing.backward(loss, losses * factor, usable, list(self.network.parameters()))
+        if type(self.balancing).backward is not Balancing.backward:
+            raise ConfigError(
+                f"A training step with {type(self.balancing).__name__} should return what "
+                "PartialLabelModule.training_step gave, perhaps with further terms, since the tasks' gradients are "
+                f"joined one by one; found a loss that {type(self).__name__} made itself. Call "
+                "super().training_step() in it and return what it gives, or take another balancing, such as "
+                "FixedWeights."
+            )
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _log_training(
         self,
