@@ -143,6 +143,8 @@ def measure_on_gpu(
 ) -> tuple[dict[str, list[tuple[float, float, float]]], dict[str, int]]:
     """As ``measure_on_cpu``, in this process; the memory of one step stands with all. And the FLOP of a step."""
     torch.backends.cudnn.allow_tf32 = options.tf32
+    # A training has one variant, whose sizes stay; here several share the code that is compiled for each size.
+    torch._dynamo.config.automatic_dynamic_shapes = False  # noqa: SLF001
     steps = {name: Stepper(name, options) for name in options.variants}
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.variants}
     memory: dict[str, float] = {}
@@ -152,7 +154,9 @@ def measure_on_gpu(
                 memory[name] = memory[name] if name in memory else peak_growth(step)
                 found[name].append((*step(), memory[name]))
             else:
-                step()
+                wall, _ = step()
+                # The compiler's minutes would look like a standstill.
+                print(f"  warm-up {round_ + 1}, {name}: {wall:.2f} s", file=sys.stderr, flush=True)
     return found, {name: flops(step) for name, step in steps.items()}
 
 

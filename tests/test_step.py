@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -25,6 +25,7 @@ from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
 from jtr_lightning.regularizers.mapping import DirectMap, PerceptualMap
 from jtr_lightning.regularizers.mtpsl import MTPSL
+from jtr_lightning.regularizers.photometric import Change
 from jtr_lightning.regularizers.views import ViewMaker
 from tests.host_reads import HostReads
 from tests.steps import SMALL, small_batch, small_jtr, small_module, step
@@ -192,7 +193,11 @@ def test_channels_last_changes_nothing_but_the_order_in_memory(name: str) -> Non
     assert_same(step(ordered, batch), step(plain, batch))
 
 
-def compile_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+# torch's own look at every tensor, which it means to hide from warnings but cannot where they are errors.
+TRACED = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
+def compile_with(backend: str | Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """Lets modules be compiled by this backend, and notes which."""
     compiled: list[nn.Module] = []
     compile_module = nn.Module.compile
@@ -205,8 +210,7 @@ def compile_with(backend: str, monkeypatch: pytest.MonkeyPatch) -> list[nn.Modul
     return compiled
 
 
-# torch's own look at every tensor, which it means to hide from warnings but cannot where they are errors.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@TRACED
 @pytest.mark.parametrize(
     "backend",
     # aot_eager: traced as for the real one, forward and backward, but run by the usual kernels.
@@ -221,8 +225,37 @@ def test_compilation_changes_nothing(backend: str, monkeypatch: pytest.MonkeyPat
         module.network,
         module.regularizer.autoencoder,
         module.regularizer.autoencoder.encoder,
+        module.regularizer.view_maker.photometric.change,
     ]
     assert_same(step(module, batch), expected)
+
+
+@TRACED
+def test_every_pass_of_a_step_is_compiled_for_its_own_number_of_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network sees views 0 and 1 together and view 2 by itself: two sizes, neither of which changes."""
+    torch.compiler.reset()
+    graphs: list[bool] = []
+
+    def note(graph: torch.fx.GraphModule, inputs: Sequence[object]) -> Callable[..., object]:
+        graphs.append(any(isinstance(value, torch.SymInt) for value in inputs))
+        return graph.forward
+
+    compile_with(note, monkeypatch)
+    module = small_module(small_jtr(), compile=True)
+    for _ in range(2):
+        module.training_step(small_batch(), 0)
+    torch.compiler.reset()
+    assert len(graphs) >= 2
+    assert not any(graphs)
+
+
+@pytest.mark.parametrize("name", ["jtr", "consistency", "mtpsl"])
+def test_the_colours_of_views_are_compiled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = compile_with("eager", monkeypatch)
+    small_module(REGULARIZERS[name](), compile=True)
+    assert any(isinstance(part, Change) for part in compiled)
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ class PartialLabelModule(Described, L.LightningModule):
             called = () if self.regularizer is None else self.regularizer.compilable()
             for part in (self.network, *called):
                 part.compile()
+        self._compiled = compile
         self._step: tuple[Tensor, Tensor, Tensor] | None = None
         self.step_losses: StepLosses | None = None
         self._total_steps: float = float("inf")
@@ -203,8 +204,13 @@ class PartialLabelModule(Described, L.LightningModule):
             chosen = [i for i, has_grad in enumerate(wanted) if has_grad is grad]
             if not chosen:
                 continue
+            image = torch.cat([images[i] for i in chosen])
+            if self._compiled:
+                # The two passes have different numbers of images, but each the same in every step. The compiler would
+                # take the second for a size that changes, and make slower kernels for any.
+                torch._dynamo.mark_static(image)  # noqa: SLF001  documented under this name
             with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-                joined, joined_features = self._run(torch.cat([images[i] for i in chosen]))
+                joined, joined_features = self._run(image)
             for part, i in enumerate(chosen):
                 rows = slice(part * len(batch), (part + 1) * len(batch))
                 predictions[i] = {name: values[rows] for name, values in joined.items()}

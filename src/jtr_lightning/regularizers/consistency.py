@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.regularizers.base import Regularizer, View
@@ -42,6 +42,9 @@ class ConsistencyRegularization(Regularizer):
         super().__init__(ramp)
         self.weight = weight
         self.views = ViewMaker() if views is None else views
+
+    def compilable(self) -> Sequence[nn.Module]:
+        return self.views.compilable()
 
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         view, self._geometry = self.views(batch, self.tasks)

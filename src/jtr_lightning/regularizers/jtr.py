@@ -172,7 +172,8 @@ class JTR(Regularizer):
         )
 
     def compilable(self) -> Sequence[nn.Module]:
-        return (self.autoencoder, self.autoencoder.encoder)
+        views = self.view_maker.compilable() if self.views > 1 else ()
+        return (self.autoencoder, self.autoencoder.encoder, *views)
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         own = {} if self.autoencoder_lr is None else {"lr": self.autoencoder_lr}

@@ -164,6 +164,9 @@ class MTPSL(Regularizer):
         projection = torch.eye(width) if deepest == width else torch.randn(width, deepest) / deepest**0.5
         self.register_buffer("projection", projection[:, :, None, None])
 
+    def compilable(self) -> Sequence[nn.Module]:
+        return self.views.compilable()
+
     def sample_views(self, batch: Batch) -> tuple[View, ...]:
         return (View(self.views(batch, self.tasks)[0]),)
 

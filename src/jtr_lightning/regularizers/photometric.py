@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from jtr_lightning.described import Described
 from jtr_lightning.errors import ConfigError
@@ -38,6 +38,7 @@ class Photometric(Described):
             raise ConfigError(f"Parameter `strength` should be from 0 to {BINS - 1}; found {strength}.")
         self.operations = operations
         self.strength = strength
+        self.change = Change()
 
     def __call__(self, image: Tensor) -> Tensor:
         """Changes a batch of images.
@@ -54,8 +55,16 @@ class Photometric(Described):
             operation = torch.randint(len(OPERATIONS), (b,), device=device)
             magnitude = torch.randint(self.strength + 1, (b,), device=device) / (BINS - 1)
             sign = torch.randint(2, (b,), device=device) * 2 - 1
-            changed = change(changed, operation, magnitude * sign)
+            changed = self.change(changed, operation, magnitude * sign)
         return changed.to(image.dtype)
+
+
+class Change(nn.Module):
+    """``change`` as a module: hundreds of small operations, which ``torch.compile`` makes a few of."""
+
+    def forward(self, image: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
+        """Applies one operation to each image; see ``change``."""
+        return change(image, operation, magnitude)
 
 
 def change(image: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:

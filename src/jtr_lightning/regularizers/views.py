@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described
@@ -182,6 +182,10 @@ class ViewMaker(Described):
         image = self.photometric(geometry.move(batch.image, smooth=True)).to(batch.image.dtype)
         labels = {name: geometry.apply(batch.labels[name], task) for name, task in tasks.items()}
         return replace(batch, image=image, labels=labels), geometry
+
+    def compilable(self) -> Sequence[nn.Module]:
+        """Parts that gain from ``torch.compile``; see ``Regularizer.compilable``."""
+        return (self.photometric.change,)
 
     def draw(self, batch: Batch) -> Geometry:
         """Draws a crop and perhaps a flip for each sample, uniformly over scales and places."""
