@@ -30,9 +30,9 @@ from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
+from jtr_lightning.optimization import make_optimizer
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.requirements import check_length, check_names, check_trainer
-from jtr_lightning.schedules import GroupSteps
 from jtr_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -379,20 +379,7 @@ class PartialLabelModule(Described, L.LightningModule):
             groups.append({"params": balancing})
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
-        steps = {number: group.pop("steps") for number, group in enumerate(groups) if "steps" in group}
-        try:
-            optimizer = (
-                torch.optim.Adam(groups, lr=1e-4) if self.optimizer is None else self.optimizer(groups)
-            )
-        except ValueError as error:
-            raise ConfigError(
-                f"The optimizer should be given arguments that it takes; found: {error}. Give others with "
-                "--model.optimizer."
-            ) from error
-        rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
-        schedules = [] if self.lr_scheduler is None else [self.lr_scheduler(optimizer)]
-        if steps:
-            schedules.append(GroupSteps(optimizer, rates, steps))
+        optimizer, schedules = make_optimizer(groups, self.optimizer, self.lr_scheduler)
         return ([optimizer], schedules) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
