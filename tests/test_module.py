@@ -1,6 +1,7 @@
 """PartialLabelModule: what is trained by what, what is logged, and what a checkpoint brings back."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,50 @@ def test_the_default_is_adam_and_a_callable_replaces_it() -> None:
     (optimizer,), (schedule,) = chosen
     assert isinstance(optimizer, torch.optim.SGD)
     assert schedule.step_size == 7
+
+
+def test_a_schedule_that_waits_for_the_score_sees_each_validation(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Watched(torch.optim.lr_scheduler.ReduceLROnPlateau):
+        def step(self, metrics: Any, epoch: Any = None) -> None:
+            seen.append(fit.current_epoch)
+            super().step(metrics, epoch)
+
+    # A score cannot rise by this much, so the rate falls whenever it is looked at.
+    module = model(
+        lr_scheduler=lambda optimizer: Watched(
+            optimizer, mode="max", patience=0, threshold=1e9, threshold_mode="abs", factor=0.5
+        )
+    )
+    fit = trainer(tmp_path, max_epochs=4, check_val_every_n_epoch=2, enable_checkpointing=False)
+    fit.fit(module, data())
+    assert seen == [1, 3]
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4 / 2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (
+            partial(torch.optim.lr_scheduler.StepLR, step_size=0),
+            r"`step_size` of StepLR, .* at least 1; found 0",
+        ),
+        (
+            partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=0),
+            r"`T_max` of CosineAnnealingLR.* found 0",
+        ),
+        (torch.optim.lr_scheduler.ReduceLROnPlateau, r"`mode` of ReduceLROnPlateau .* 'max'.* found 'min'"),
+    ],
+)
+def test_a_schedule_that_cannot_work_is_refused(schedule: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model(lr_scheduler=schedule).configure_optimizers()
+
+
+def test_a_step_has_at_least_one_batch(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"accumulate_grad_batches`.* at least 1; found 0"):
+        trainer(tmp_path, max_epochs=1, accumulate_grad_batches=0).fit(model(), data())
 
 
 def test_every_parameter_is_optimized_once() -> None:

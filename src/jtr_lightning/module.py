@@ -30,7 +30,7 @@ from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
-from jtr_lightning.optimization import make_optimizer
+from jtr_lightning.optimization import make_optimizer, stepping
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.requirements import check_length, check_names, check_trainer
 from jtr_lightning.tasks import Task
@@ -380,7 +380,8 @@ class PartialLabelModule(Described, L.LightningModule):
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
         optimizer, schedules = make_optimizer(groups, self.optimizer, self.lr_scheduler)
-        return ([optimizer], schedules) if schedules else optimizer
+        every = self._trainer.check_val_every_n_epoch if self._trainer else None
+        return ([optimizer], [stepping(s, every or 1) for s in schedules]) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()

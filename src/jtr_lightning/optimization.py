@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from jtr_lightning.errors import ConfigError
 
@@ -59,7 +59,8 @@ def make_optimizer(
         The optimizer, and its schedules in the order in which to step them.
 
     Raises:
-        ConfigError: The optimizer refuses an argument.
+        ConfigError: The optimizer refuses an argument, or the schedule would end in a division by zero or, where it
+            looks at the validation score, wait for it to fall.
     """
     steps = {number: group["steps"] for number, group in enumerate(groups) if "steps" in group}
     plain = [{key: value for key, value in group.items() if key != "steps"} for group in groups]
@@ -70,8 +71,36 @@ def make_optimizer(
             f"The optimizer should be given arguments that it takes; found: {error}. Give others with "
             "--model.optimizer."
         ) from error
+    schedules = [] if schedule is None else [_checked(schedule(optimizer))]
     rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
-    schedules = [] if schedule is None else [schedule(optimizer)]
     if steps:
         schedules.append(GroupSteps(optimizer, rates, steps))
     return optimizer, schedules
+
+
+def stepping(schedule: LRScheduler, epochs: int) -> LRScheduler | dict[str, Any]:
+    """How Lightning is told when to step a schedule: after each epoch, or after each validation if it looks at that.
+
+    Args:
+        schedule: The schedule.
+        epochs: From one validation to the next.
+    """
+    if not isinstance(schedule, ReduceLROnPlateau):
+        return schedule
+    return {"scheduler": schedule, "monitor": "val/score", "frequency": epochs}
+
+
+def _checked(schedule: LRScheduler) -> LRScheduler:
+    name = type(schedule).__name__
+    for length in ("step_size", "T_max", "T_0"):
+        if getattr(schedule, length, 1) < 1:
+            raise ConfigError(
+                f"Parameter `{length}` of {name}, a number of epochs, should be at least 1; found "
+                f"{getattr(schedule, length)}."
+            )
+    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "max":
+        raise ConfigError(
+            "Parameter `mode` of ReduceLROnPlateau should be 'max', since it is shown val/score, of which more is "
+            f"better; found '{schedule.mode}'. Add --model.lr_scheduler.init_args.mode max"
+        )
+    return schedule

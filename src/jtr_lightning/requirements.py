@@ -44,8 +44,14 @@ def check_trainer(trainer: L.Trainer, stage: str) -> None:
         stage: What it is about to do, as in ``LightningModule.setup``.
 
     Raises:
-        ConfigError: The strategy is the first FSDP, or all numbers, those of labels and metrics too, are 16-bit.
+        ConfigError: The strategy is the first FSDP; all numbers, those of labels and metrics too, are 16-bit; or an
+            optimizer's step should have less than one batch.
     """
+    if trainer.accumulate_grad_batches < 1:
+        raise ConfigError(
+            "Option `trainer.accumulate_grad_batches`, the batches of one optimizer's step, should be at least 1; "
+            f"found {trainer.accumulate_grad_batches}."
+        )
     if isinstance(trainer.strategy, FSDPStrategy):
         raise ConfigError(
             "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "

@@ -256,6 +256,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"nope': No such file or directory\. Give the folder of a training"
     ):
         write_report(tmp_path / "nope")
+    (tmp_path / "facts.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"a file without 'tasks'\. Give the folder of a training"):
+        write_report(tmp_path)
 
 
 def test_jtr_report_makes_the_page_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

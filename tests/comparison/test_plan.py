@@ -152,6 +152,14 @@ def test_a_run_without_checkpoints_is_refused_before_it_is_trained(tmp_path: Pat
         resolve(file, ONELABEL, ["--trainer.enable_checkpointing=false"])
 
 
+def test_a_run_of_one_step_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    file = str(write_config(tmp_path / "toy.yaml"))
+    with pytest.raises(
+        ConfigError, match=r"toy.yaml: a compared run should train, .* --trainer.max_epochs 1"
+    ):
+        resolve(file, ONELABEL, ["--trainer.fast_dev_run=true"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -97,6 +97,7 @@ def test_names_stay_whole() -> None:
         ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}, "a number `q` above 0; found 0"),
         ({"distribution": "q_uniform", "min": 0, "max": 1, "q": "x"}, "a number `q` above 0; found 'x'"),
         ({"parameters": None}, "no nested parameters"),
+        ({"parameters": 3}, "no nested parameters; found some in 'lr'.*lr.lr"),
         ({"values": []}, "should be a list; found"),
         ({"value": None}, "the text 'null'"),
         ({"values": [1, None]}, "the text 'null'"),

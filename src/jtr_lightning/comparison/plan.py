@@ -280,6 +280,12 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
             raise
     tree: dict[str, Any] = yaml.safe_load(printed.getvalue())
     _refuse_devices(config, tree["trainer"]["devices"])
+    if tree["trainer"]["fast_dev_run"]:
+        raise ConfigError(
+            f"{config}: a compared run should train, keep its best checkpoint and test that one, which "
+            "--trainer.fast_dev_run leaves out. Try one step with `jtr fit`, or a short comparison with "
+            "--trainer.max_epochs 1."
+        )
     if tree["trainer"]["enable_checkpointing"] is False:
         raise ConfigError(
             f"{config}: a compared run should keep its best checkpoint, to test that one; found "

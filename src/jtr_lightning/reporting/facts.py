@@ -23,6 +23,8 @@ from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.tasks import Task
 
 FACTS = "facts.json"
+PARTS = ("tasks", "labels", "data", "model", "baselines")
+"""What every file of facts has."""
 
 
 def gather(
@@ -128,7 +130,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
         ConfigError: There are none, or they cannot be read.
     """
     try:
-        return read_object(folder / FACTS)
+        facts = read_object(folder / FACTS)
+        missing = [part for part in PARTS if part not in facts]
+        if missing:
+            raise ValueError(f"a file without '{missing[0]}'")
+        return facts
     except (OSError, ValueError) as error:
         found = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(

@@ -148,9 +148,11 @@ def _read(name: str, given: Any) -> Parameter:
             f"The sweep's parameter '{name}' should have `values`, `value` or `min` and `max`; found {given!r}."
         )
     if "parameters" in given:
+        nested = given["parameters"]
+        example = next(iter(nested), "lr") if isinstance(nested, Mapping) else "lr"
         raise ConfigError(
             f"A local sweep has no nested parameters; found some in '{name}'. Write each by its whole name, such as "
-            f"{name}.{next(iter(given['parameters'] or ()), 'lr')}."
+            f"{name}.{example}."
         )
     kind = given.get("distribution", _kind(given))
     if kind == "constant":
