@@ -101,6 +101,6 @@ def _checked(schedule: LRScheduler) -> LRScheduler:
     if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "max":
         raise ConfigError(
             "Parameter `mode` of ReduceLROnPlateau should be 'max', since it is shown val/score, of which more is "
-            f"better; found '{schedule.mode}'. Add --model.lr_scheduler.init_args.mode max"
+            f"better; found '{schedule.mode}'. Add --model.lr_scheduler.mode max"
         )
     return schedule
