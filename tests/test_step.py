@@ -239,7 +239,9 @@ def test_every_pass_of_a_step_is_compiled_for_its_own_number_of_images(
     graphs: list[bool] = []
 
     def note(graph: torch.fx.GraphModule, inputs: Sequence[object]) -> Callable[..., object]:
-        graphs.append(any(isinstance(value, torch.SymInt) for value in inputs))
+        # An old compiler has further graphs, of what comes after the network's layers.
+        if any("conv" in str(node.target) for node in graph.graph.nodes):
+            graphs.append(any(isinstance(value, torch.SymInt) for value in inputs))
         return graph.forward
 
     compile_with(note, monkeypatch)
