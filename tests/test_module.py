@@ -19,11 +19,14 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
+from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.scenarios import OneLabel
 from jtr_lightning.tasks import DenseRegression, Depth
 from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
 
 LR = 0.05
+
+PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau
 
 
 def data(**options: Any) -> TinyData:
@@ -296,15 +299,37 @@ def test_a_schedule_that_waits_for_the_score_sees_each_validation(tmp_path: Path
             super().step(metrics, epoch)
 
     # A score cannot rise by this much, so the rate falls whenever it is looked at.
-    module = model(
-        lr_scheduler=lambda optimizer: Watched(
-            optimizer, mode="max", patience=0, threshold=1e9, threshold_mode="abs", factor=0.5
-        )
-    )
+    module = model(lr_scheduler=partial(Watched, mode="max", patience=0, threshold=1e9, factor=0.5))
     fit = trainer(tmp_path, max_epochs=4, check_val_every_n_epoch=2, enable_checkpointing=False)
     fit.fit(module, data())
     assert seen == [1, 3]
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4 / 2)
+
+
+def test_a_score_below_0_that_stands_still_lowers_the_rate() -> None:
+    """Which torch's own default, relative to the best, would take for an improvement."""
+    (optimizer,), (schedule,) = model(
+        lr_scheduler=partial(PLATEAU, mode="max", patience=2)
+    ).configure_optimizers()
+    for _ in range(4):
+        schedule["scheduler"].step(torch.tensor(-1.57))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"check_val_every_n_epoch": None, "val_check_interval": 1},
+        {"val_check_interval": 0.5},
+        {"limit_val_batches": 0},
+    ],
+)
+def test_a_schedule_that_waits_for_a_score_is_refused_where_there_is_none(
+    when: dict[str, Any], tmp_path: Path
+) -> None:
+    module = model(lr_scheduler=partial(PLATEAU, mode="max"))
+    with pytest.raises(ConfigError, match="a validation at the end of every or every n-th epoch"):
+        trainer(tmp_path, **when).fit(module, data())
 
 
 @pytest.mark.parametrize(
@@ -318,12 +343,23 @@ def test_a_schedule_that_waits_for_the_score_sees_each_validation(tmp_path: Path
             partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=0),
             r"`T_max` of CosineAnnealingLR.* found 0",
         ),
+        (
+            partial(torch.optim.lr_scheduler.CosineAnnealingWarmRestarts, T_0=0),
+            r"schedule should be given arguments",
+        ),
         (torch.optim.lr_scheduler.ReduceLROnPlateau, r"`mode` of ReduceLROnPlateau .* 'max'.* found 'min'"),
+        (partial(PLATEAU, factor=1.5), r"schedule should be given arguments that it takes; found: Factor"),
     ],
 )
 def test_a_schedule_that_cannot_work_is_refused(schedule: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         model(lr_scheduler=schedule).configure_optimizers()
+
+
+def test_a_schedule_that_waits_for_the_score_has_none_beside_it() -> None:
+    regularizer = MTPSL(widths=(4,), depths=(1,))
+    with pytest.raises(ConfigError, match=r"the only schedule.*film_step_size null"):
+        model(regularizer=regularizer, lr_scheduler=partial(PLATEAU, mode="max")).configure_optimizers()
 
 
 def test_a_step_has_at_least_one_batch(tmp_path: Path) -> None:

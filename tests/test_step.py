@@ -28,7 +28,8 @@ from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.regularizers.photometric import Change
 from jtr_lightning.regularizers.views import ViewMaker
 from tests.host_reads import HostReads
-from tests.steps import SMALL, small_batch, small_jtr, small_module, step
+from tests.regularizers.helpers import random_batch
+from tests.steps import ONE_LABEL, SMALL, small_batch, small_jtr, small_module, step
 from tests.toy import ToyDataModule, ToyNetwork
 
 REGULARIZERS: dict[str, Callable[[], Regularizer | None]] = {
@@ -251,6 +252,24 @@ def test_every_pass_of_a_step_is_compiled_for_its_own_number_of_images(
     torch.compiler.reset()
     assert len(graphs) >= 2
     assert not any(graphs)
+
+
+@TRACED
+def test_images_of_many_sizes_do_not_make_a_graph_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def note(graph: torch.fx.GraphModule, inputs: Sequence[object]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_with(note, monkeypatch)
+    module = small_module(None, compile=True)
+    for height in range(24, 48, 4):
+        batch = random_batch(module.tasks, ONE_LABEL, (height, 20), 0.1)
+        module.run_views(batch, ())
+    torch.compiler.reset()
+    assert len(graphs) <= 3
 
 
 @pytest.mark.parametrize("name", ["jtr", "consistency", "mtpsl"])

@@ -74,7 +74,8 @@ class PartialLabelModule(Described, L.LightningModule):
         regularizer: None for supervised training alone.
         balancing: How the tasks' losses become one; every weight 1 by default.
         optimizer: Makes the optimizer from parameter groups; Adam with learning rate 1e-4 by default.
-        lr_scheduler: Makes the learning-rate schedule, stepped once per epoch; none by default.
+        lr_scheduler: Makes the learning-rate schedule, stepped once per epoch; none by default. ReduceLROnPlateau looks
+            at ``val/score`` after each validation.
         baseline: What the delta compares with; no delta by default.
         compile: Compile the network and what the regularizer names in ``compilable`` with ``torch.compile``. The first
             steps take minutes; checkpoints are the same with and without.
@@ -207,8 +208,8 @@ class PartialLabelModule(Described, L.LightningModule):
             image = torch.cat([images[i] for i in chosen])
             if self._compiled:
                 # The two passes have different numbers of images, but each the same in every step. The compiler would
-                # take the second for a size that changes, and make slower kernels for any.
-                torch._dynamo.mark_static(image)  # noqa: SLF001  documented under this name
+                # take the second for a number that changes, and make slower kernels for any.
+                torch._dynamo.mark_static(image, 0)  # noqa: SLF001  documented under this name
             with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
                 joined, joined_features = self._run(image)
             for part, i in enumerate(chosen):
@@ -380,8 +381,7 @@ class PartialLabelModule(Described, L.LightningModule):
         if self.regularizer is not None:
             groups.extend(self.regularizer.parameter_groups())
         optimizer, schedules = make_optimizer(groups, self.optimizer, self.lr_scheduler)
-        every = self._trainer.check_val_every_n_epoch if self._trainer else None
-        return ([optimizer], [stepping(s, every or 1) for s in schedules]) if schedules else optimizer
+        return ([optimizer], [stepping(s, self._trainer) for s in schedules]) if schedules else optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DESCRIPTION] = self.describe()

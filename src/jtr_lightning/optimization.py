@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import lightning as L
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -59,10 +60,12 @@ def make_optimizer(
         The optimizer, and its schedules in the order in which to step them.
 
     Raises:
-        ConfigError: The optimizer refuses an argument, or the schedule would end in a division by zero or, where it
-            looks at the validation score, wait for it to fall.
+        ConfigError: The optimizer or the schedule refuses an argument; or the schedule would divide by 0, wait for the
+            score to fall, or undo schedules of single groups.
     """
-    steps = {number: group["steps"] for number, group in enumerate(groups) if "steps" in group}
+    steps: dict[int, Steps] = {
+        number: group["steps"] for number, group in enumerate(groups) if "steps" in group
+    }
     plain = [{key: value for key, value in group.items() if key != "steps"} for group in groups]
     try:
         optimizer = torch.optim.Adam(plain, lr=1e-4) if make is None else make(plain)
@@ -71,36 +74,64 @@ def make_optimizer(
             f"The optimizer should be given arguments that it takes; found: {error}. Give others with "
             "--model.optimizer."
         ) from error
-    schedules = [] if schedule is None else [_checked(schedule(optimizer))]
+    try:
+        schedules = [] if schedule is None else [schedule(optimizer)]
+    except ValueError as error:
+        raise ConfigError(
+            f"The learning-rate schedule should be given arguments that it takes; found: {error}. Give others with "
+            "--model.lr_scheduler."
+        ) from error
+    for made in schedules:
+        _check(made, alone=not steps)
     rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
     if steps:
         schedules.append(GroupSteps(optimizer, rates, steps))
     return optimizer, schedules
 
 
-def stepping(schedule: LRScheduler, epochs: int) -> LRScheduler | dict[str, Any]:
+def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | dict[str, Any]:
     """How Lightning is told when to step a schedule: after each epoch, or after each validation if it looks at that.
 
     Args:
         schedule: The schedule.
-        epochs: From one validation to the next.
+        trainer: Says when there is a validation; None for one at the end of each epoch.
+
+    Raises:
+        ConfigError: The schedule looks at the validation, but there is none at the end of an epoch.
     """
     if not isinstance(schedule, ReduceLROnPlateau):
         return schedule
-    return {"scheduler": schedule, "monitor": "val/score", "frequency": epochs}
+    every = 1 if trainer is None else trainer.check_val_every_n_epoch
+    if trainer is not None and (
+        every is None or trainer.val_check_interval != 1 or not trainer.limit_val_batches
+    ):
+        raise ConfigError(
+            "A training with ReduceLROnPlateau should have a validation at the end of every or every n-th epoch, whose "
+            f"val/score it looks at; found check_val_every_n_epoch={every}, val_check_interval="
+            f"{trainer.val_check_interval}, limit_val_batches={trainer.limit_val_batches} of the trainer."
+        )
+    return {"scheduler": schedule, "monitor": "val/score", "frequency": every}
 
 
-def _checked(schedule: LRScheduler) -> LRScheduler:
+def _check(schedule: LRScheduler, alone: bool) -> None:
     name = type(schedule).__name__
-    for length in ("step_size", "T_max", "T_0"):
+    for length in ("step_size", "T_max"):
         if getattr(schedule, length, 1) < 1:
             raise ConfigError(
                 f"Parameter `{length}` of {name}, a number of epochs, should be at least 1; found "
                 f"{getattr(schedule, length)}."
             )
-    if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "max":
+    if not isinstance(schedule, ReduceLROnPlateau):
+        return
+    if schedule.mode != "max":
         raise ConfigError(
             "Parameter `mode` of ReduceLROnPlateau should be 'max', since it is shown val/score, of which more is "
             f"better; found '{schedule.mode}'. Add --model.lr_scheduler.mode max"
         )
-    return schedule
+    if not alone:
+        raise ConfigError(
+            "ReduceLROnPlateau should be the only schedule, since it changes every learning rate after the others; "
+            "found parameters with a schedule of their own. Add --model.regularizer.film_step_size null (MTPSL)."
+        )
+    # The score is a mean of logarithms: a difference is a relative improvement, and 0 is nothing to be relative to.
+    schedule.threshold_mode = "abs"

@@ -189,7 +189,7 @@ def test_the_table_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for part in ("steps per second", "samples per second", "peak memory", "TFLOP per step", *STAGES):
         assert part in printed
-    assert re.search("share of the matrix peak .* peak of this device unknown", printed)
+    assert re.search("share of the bf16 matrix peak .* peak of this device unknown", printed)
     assert not re.search(r"^ *Validation( after.*)?$", printed, re.M), "there are no results to show"
 
 

@@ -49,6 +49,23 @@ def terms(
     return found, [prediction for view in predictions for prediction in view.values()]
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        (ConsistencyRegularization, "weight", -1.0),
+        (MTPSL, "weight", float("nan")),
+        (MTPSL, "film_lr", -1e-3),
+        (MTPSL, "film_gamma", float("inf")),
+        (DirectMap, "weight", -0.5),
+        (PerceptualMap, "map_weight", float("inf")),
+    ],
+)
+def test_a_weight_that_cannot_be_one_is_refused(method: type[Regularizer], name: str, value: float) -> None:
+    message = rf"`{name}` of {method.__name__} should be at least 0 and finite; found {value}"
+    with pytest.raises(ConfigError, match=message):
+        method(**{name: value})
+
+
 def draw_by_index(maker: ViewMaker, batch: Batch) -> Geometry:
     """Stands for ``ViewMaker.draw``: a crop and a flip that depend on the sample alone."""
     zoom = 1 + 0.25 * (batch.index % 3).to(batch.image.dtype)

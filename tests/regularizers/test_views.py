@@ -273,7 +273,8 @@ def test_a_checkpoint_can_make_it_again() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scales": []}, r"`scales` should be a list of magnifications of at least 1; found \[\]"),
+        ({"scales": []}, r"`scales` should be a list of finite magnifications of at least 1; found \[\]"),
+        ({"scales": [1.0, float("inf")]}, r"finite magnifications of at least 1; found \[1\.0, inf\]"),
         ({"scales": [1.0, 0.5]}, r"`scales` should be .* found \[1.0, 0.5\]"),
         ({"flip": 1.5}, r"`flip` should be a probability in \[0, 1\]; found 1.5"),
     ],

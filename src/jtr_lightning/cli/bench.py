@@ -156,8 +156,8 @@ def cost_table(cost: StepCost) -> Table:
     table.add_row("TFLOP per step and device", f"{cost.flops / 1e12:.4g}")
     table.add_row("TFLOP per second and device", f"{numbers['flops_per_second'] / 1e12:.4g}")
     if cost.peak_flops is None or cost.share_of_peak is None:
-        table.add_row("share of the matrix peak", "peak of this device unknown")
+        table.add_row("share of the bf16 matrix peak", "peak of this device unknown")
     else:
         reached = f"{100 * cost.share_of_peak:.1f} % of {cost.peak_flops / 1e12:.4g} TFLOP per second"
-        table.add_row("share of the matrix peak", reached)
+        table.add_row("share of the bf16 matrix peak", reached)
     return table

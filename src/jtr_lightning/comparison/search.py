@@ -6,7 +6,7 @@ A search file gives for each method the values of some options of ``jtr fit``; e
       model.optimizer.lr: [0.0005, 0.001, 0.002, 0.004]
     jtr:
       model.regularizer.distance_weight: [1.0, 4.0]
-      model.regularizer.distance_ramp: [0.0, 0.5]
+      model.regularizer.ramp: [0.0, 0.5]
 
 A trial is a run like those of the comparison, with other seeds and without a test.
 """

@@ -53,6 +53,18 @@ class Regularizer(Described, nn.Module, ABC):
             )
         self.ramp = ramp
 
+    def check_weights(self, **weights: float) -> None:
+        """Looks whether factors of terms and learning rates can be such.
+
+        Raises:
+            ConfigError: One is negative, infinite or no number.
+        """
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(
+                    f"Parameter `{name}` of {type(self).__name__} should be at least 0 and finite; found {weight}."
+                )
+
     def ramp_factor(self, progress: float) -> float:
         """What the weight of the network's term is multiplied by, in [0, 1].
 

@@ -33,13 +33,14 @@ class ConsistencyRegularization(Regularizer):
         views: Makes view 1; random scale crops and colours by default.
 
     Raises:
-        ConfigError: ``ramp`` outside [0, 1].
+        ConfigError: ``ramp`` outside [0, 1], or a weight that is negative or infinite.
     """
 
     _geometry: Geometry
 
     def __init__(self, weight: float = 1.0, ramp: float = 0.25, views: ViewMaker | None = None) -> None:
         super().__init__(ramp)
+        self.check_weights(weight=weight)
         self.weight = weight
         self.views = ViewMaker() if views is None else views
 

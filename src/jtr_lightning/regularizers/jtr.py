@@ -114,16 +114,11 @@ class JTR(Regularizer):
         autoencoder_lr: float | None = None,
     ) -> None:
         super().__init__(ramp)
-        weights = {
-            "distance_weight": distance_weight,
-            "autoencoder_distance_weight": autoencoder_distance_weight,
-            "reconstruction_weight": reconstruction_weight,
-        }
-        for name, weight in weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ConfigError(
-                    f"Parameter `{name}` of JTR should be at least 0 and finite; found {weight}."
-                )
+        self.check_weights(
+            distance_weight=distance_weight,
+            autoencoder_distance_weight=autoencoder_distance_weight,
+            reconstruction_weight=reconstruction_weight,
+        )
         if views not in (1, 2, 3):
             raise ConfigError(f"Parameter `views` of JTR should be 1, 2 or 3; found {views}.")
         if stand_ins not in get_args(StandIns):

@@ -79,6 +79,7 @@ class _MapRegularizer(Regularizer):
         ramp: float = 0.0,
     ) -> None:
         super().__init__(ramp)
+        self.check_weights(weight=weight, map_weight=map_weight)
         self.weight = weight
         self.map_weight = map_weight
         self.widths = tuple(widths)

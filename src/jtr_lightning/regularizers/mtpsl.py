@@ -143,6 +143,7 @@ class MTPSL(Regularizer):
         ramp: float = 0.0,
     ) -> None:
         super().__init__(ramp)
+        self.check_weights(weight=weight, film_lr=film_lr, film_gamma=film_gamma)
         if film_step_size is not None and film_step_size < 1:
             raise ConfigError(
                 "Parameter `film_step_size` of MTPSL should be at least 1, or null to follow the optimizer's schedule; "

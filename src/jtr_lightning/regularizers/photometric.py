@@ -5,7 +5,7 @@ The operations are those of ``jtr_lightning.randaugment``; no sample is looped o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,10 @@ class Photometric(Described):
             sign = torch.randint(2, (b,), device=device) * 2 - 1
             changed = self.change(changed, operation, magnitude * sign)
         return changed.to(image.dtype)
+
+    def compilable(self) -> Sequence[nn.Module]:
+        """Parts that gain from ``torch.compile``; see ``Regularizer.compilable``."""
+        return (self.change,)
 
 
 class Change(nn.Module):

@@ -158,9 +158,9 @@ class ViewMaker(Described):
         flip: float = 0.0,
         photometric: Photometric | None = None,
     ) -> None:
-        if not scales or any(not scale >= 1 for scale in scales):
+        if not scales or any(not 1 <= scale < float("inf") for scale in scales):
             raise ConfigError(
-                f"Parameter `scales` should be a list of magnifications of at least 1; found {list(scales)}."
+                f"Parameter `scales` should be a list of finite magnifications of at least 1; found {list(scales)}."
             )
         if not 0 <= flip <= 1:
             raise ConfigError(f"Parameter `flip` should be a probability in [0, 1]; found {flip}.")
@@ -185,7 +185,7 @@ class ViewMaker(Described):
 
     def compilable(self) -> Sequence[nn.Module]:
         """Parts that gain from ``torch.compile``; see ``Regularizer.compilable``."""
-        return (self.photometric.change,)
+        return self.photometric.compilable()
 
     def draw(self, batch: Batch) -> Geometry:
         """Draws a crop and perhaps a flip for each sample, uniformly over scales and places."""
