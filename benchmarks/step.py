@@ -185,7 +185,11 @@ def read_options() -> argparse.Namespace:
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--precision", choices=("float32", "bf16"), default="float32")
-    add("--compile", action="store_true", help="torch.compile of network, auto-encoder and colours; on a GPU alone")
+    add(
+        "--compile",
+        action="store_true",
+        help="torch.compile of network, auto-encoder and colours; on a GPU alone",
+    )
     add("--channels-last", action="store_true")
     add("--tf32", action=argparse.BooleanOptionalAction, default=True, help="float32 convolutions in TF32")
     add("--size", type=int, nargs=2, default=(144, 192), metavar=("H", "W"))
