@@ -47,11 +47,6 @@ def check_trainer(trainer: L.Trainer, stage: str) -> None:
         ConfigError: The strategy is the first FSDP; all numbers, those of labels and metrics too, are 16-bit; or an
             optimizer's step should have less than one batch.
     """
-    if trainer.accumulate_grad_batches < 1:
-        raise ConfigError(
-            "Option `trainer.accumulate_grad_batches`, the batches of one optimizer's step, should be at least 1; "
-            f"found {trainer.accumulate_grad_batches}."
-        )
     if isinstance(trainer.strategy, FSDPStrategy):
         raise ConfigError(
             "The strategy should be 'ddp' on several devices: the first FSDP flattens the weights, which methods "
@@ -64,6 +59,11 @@ def check_trainer(trainer: L.Trainer, stage: str) -> None:
             "The precision should be 32-true, 64-true or mixed where there are labels, since sums of losses and "
             f"errors, labels and places of views do not fit into 16 bits; found '{half}'. Take "
             f"{half.removesuffix('-true')}-mixed, which computes the network in 16 bits alone."
+        )
+    if trainer.accumulate_grad_batches < 1:
+        raise ConfigError(
+            "Option `trainer.accumulate_grad_batches`, the batches of one optimizer's step, should be at least 1; "
+            f"found {trainer.accumulate_grad_batches}."
         )
 
 
