@@ -74,6 +74,8 @@ def make_optimizer(
             f"The optimizer should be given arguments that it takes; found: {error}. Give others with "
             "--model.optimizer."
         ) from error
+    # Before there is a schedule, which may change them at once.
+    rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
     try:
         schedules = [] if schedule is None else [schedule(optimizer)]
     except ValueError as error:
@@ -83,7 +85,6 @@ def make_optimizer(
         ) from error
     for made in schedules:
         _check(made, alone=not steps)
-    rates = {number: optimizer.param_groups[number]["lr"] for number in steps}
     if steps:
         schedules.append(GroupSteps(optimizer, rates, steps))
     return optimizer, schedules
