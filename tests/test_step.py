@@ -260,7 +260,8 @@ def test_images_of_many_sizes_do_not_make_a_graph_each(monkeypatch: pytest.Monke
     graphs: list[torch.fx.GraphModule] = []
 
     def note(graph: torch.fx.GraphModule, inputs: Sequence[object]) -> Callable[..., object]:
-        graphs.append(graph)
+        if any("conv" in str(node.target) for node in graph.graph.nodes):
+            graphs.append(graph)
         return graph.forward
 
     compile_with(note, monkeypatch)
@@ -269,7 +270,7 @@ def test_images_of_many_sizes_do_not_make_a_graph_each(monkeypatch: pytest.Monke
         batch = random_batch(module.tasks, ONE_LABEL, (height, 20), 0.1)
         module.run_views(batch, ())
     torch.compiler.reset()
-    assert len(graphs) <= 3
+    assert 1 <= len(graphs) <= 3
 
 
 @pytest.mark.parametrize("name", ["jtr", "consistency", "mtpsl"])

@@ -14,8 +14,6 @@ from jtr_lightning.errors import ConfigError
 
 Steps = tuple[int, float]
 """``(step_size, gamma)``: the learning rate is multiplied by gamma after every step_size epochs."""
-
-
 MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 """Makes an optimizer from groups of parameters."""
 MakeSchedule = Callable[[Optimizer], LRScheduler]
@@ -111,6 +109,8 @@ def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | 
             f"val/score it looks at; found check_val_every_n_epoch={every}, val_check_interval="
             f"{trainer.val_check_interval}, limit_val_batches={trainer.limit_val_batches} of the trainer."
         )
+    # The score is a mean of logarithms: a difference is a relative improvement, and 0 is nothing to be relative to.
+    schedule.threshold_mode = "abs"
     return {"scheduler": schedule, "monitor": "val/score", "frequency": every}
 
 
@@ -134,5 +134,3 @@ def _check(schedule: LRScheduler, alone: bool) -> None:
             "ReduceLROnPlateau should be the only schedule, since it changes every learning rate after the others; "
             "found parameters with a schedule of their own. Add --model.regularizer.film_step_size null (MTPSL)."
         )
-    # The score is a mean of logarithms: a difference is a relative improvement, and 0 is nothing to be relative to.
-    schedule.threshold_mode = "abs"
