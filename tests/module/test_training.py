@@ -1,11 +1,9 @@
-"""PartialLabelModule: what is trained by what, what is logged, and what a checkpoint brings back."""
+"""What PartialLabelModule trains by what, and what it logs."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -13,55 +11,16 @@ from torch import Tensor
 from jtr_lightning.balancing import FixedWeights, UncertaintyWeighting
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch, join
-from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.consistency import ConsistencyRegularization
-from jtr_lightning.regularizers.mtpsl import MTPSL
 from jtr_lightning.scenarios import OneLabel
-from jtr_lightning.tasks import DenseRegression, Depth
-from tests.tiny import Agreement, TinyData, ToyNetwork, tiny_tasks
+from jtr_lightning.tasks import Depth
+from tests.module.parts import batches, data, loss_and_gradients, model, trainer
+from tests.tiny import Agreement, ToyNetwork, tiny_tasks
 
 LR = 0.05
-
-PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau
-
-
-def data(**options: Any) -> TinyData:
-    return TinyData(**{"tasks": list(tiny_tasks()), "number": 8, "batch_size": 4, **options})
-
-
-def batches(number: int = 2, **options: Any) -> list[Batch]:
-    module = data(**options)
-    module.setup("fit")
-    train = module.datasets["train"]
-    return [collate([train[4 * i + j] for j in range(4)]) for i in range(number)]
-
-
-def model(**options: Any) -> PartialLabelModule:
-    torch.manual_seed(3)
-    return PartialLabelModule(tiny_tasks(), ToyNetwork(), **options)
-
-
-def trainer(folder: Path, **options: Any) -> L.Trainer:
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return L.Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, "max_epochs": 1, **options})
-
-
-def loss_and_gradients(module: PartialLabelModule, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    module.zero_grad()
-    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    loss = module.training_step(batch, 0)
-    module.backward(loss)
-    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
-    return loss.detach(), {name: gradient.clone() for name, gradient in gradients.items()}
 
 
 # The supervised loss
@@ -273,216 +232,6 @@ def test_training_lowers_the_loss_of_every_task_that_the_image_tells(tmp_path: P
     )
     after = module.supervised_losses(module(batch.image), batch).mean(0)
     assert (after < before).all()
-
-
-# Optimizers
-
-
-def test_the_default_is_adam_and_a_callable_replaces_it() -> None:
-    assert isinstance(model().configure_optimizers(), torch.optim.Adam)
-    assert model().configure_optimizers().defaults["lr"] == 1e-4
-    chosen = model(
-        optimizer=lambda groups: torch.optim.SGD(groups, lr=LR),
-        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 7),
-    ).configure_optimizers()
-    (optimizer,), (schedule,) = chosen
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert schedule.step_size == 7
-
-
-def test_a_schedule_that_waits_for_the_score_sees_each_validation(tmp_path: Path) -> None:
-    seen: list[int] = []
-
-    class Watched(torch.optim.lr_scheduler.ReduceLROnPlateau):
-        def step(self, metrics: Any, epoch: Any = None) -> None:
-            seen.append(fit.current_epoch)
-            super().step(metrics, epoch)
-
-    # A score cannot rise by this much, so the rate falls whenever it is looked at.
-    module = model(lr_scheduler=partial(Watched, mode="max", patience=0, threshold=1e9, factor=0.5))
-    fit = trainer(tmp_path, max_epochs=4, check_val_every_n_epoch=2, enable_checkpointing=False)
-    fit.fit(module, data())
-    assert seen == [1, 3]
-    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4 / 2)
-
-
-def test_a_score_below_0_that_stands_still_lowers_the_rate() -> None:
-    """Which torch's own default, relative to the best, would take for an improvement."""
-    (optimizer,), (schedule,) = model(
-        lr_scheduler=partial(PLATEAU, mode="max", patience=2)
-    ).configure_optimizers()
-    for _ in range(4):
-        schedule["scheduler"].step(torch.tensor(-1.57))
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-5)
-
-
-@pytest.mark.parametrize(
-    "when",
-    [
-        {"check_val_every_n_epoch": None, "val_check_interval": 1},
-        {"val_check_interval": 0.5},
-        {"limit_val_batches": 0},
-    ],
-)
-def test_a_schedule_that_waits_for_a_score_is_refused_where_there_is_none(
-    when: dict[str, Any], tmp_path: Path
-) -> None:
-    module = model(lr_scheduler=partial(PLATEAU, mode="max"))
-    with pytest.raises(ConfigError, match="a validation at the end of every or every n-th epoch"):
-        trainer(tmp_path, **when).fit(module, data())
-
-
-@pytest.mark.parametrize(
-    ("schedule", "message"),
-    [
-        (
-            partial(torch.optim.lr_scheduler.StepLR, step_size=0),
-            r"`step_size` of StepLR, .* at least 1; found 0",
-        ),
-        (
-            partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=0),
-            r"`T_max` of CosineAnnealingLR.* found 0",
-        ),
-        (
-            partial(torch.optim.lr_scheduler.CosineAnnealingWarmRestarts, T_0=0),
-            r"schedule should be given arguments",
-        ),
-        (torch.optim.lr_scheduler.ReduceLROnPlateau, r"`mode` of ReduceLROnPlateau .* 'max'.* found 'min'"),
-        (partial(PLATEAU, factor=1.5), r"schedule should be given arguments that it takes; found: Factor"),
-    ],
-)
-def test_a_schedule_that_cannot_work_is_refused(schedule: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        model(lr_scheduler=schedule).configure_optimizers()
-
-
-def test_a_schedule_that_waits_for_the_score_has_none_beside_it() -> None:
-    regularizer = MTPSL(widths=(4,), depths=(1,))
-    with pytest.raises(ConfigError, match=r"the only schedule.*film_step_size null"):
-        model(regularizer=regularizer, lr_scheduler=partial(PLATEAU, mode="max")).configure_optimizers()
-
-
-def test_a_step_has_at_least_one_batch(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"accumulate_grad_batches`.* at least 1; found 0"):
-        trainer(tmp_path, max_epochs=1, accumulate_grad_batches=0).fit(model(), data())
-
-
-def test_every_parameter_is_optimized_once() -> None:
-    module = model(regularizer=Agreement())
-    optimizer = module.configure_optimizers()
-    optimized = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(optimized) == sorted(id(p) for p in module.parameters() if p.requires_grad)
-
-
-# Checkpoints
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> tuple[str, PartialLabelModule]:
-    module = model(regularizer=Agreement(0.5), balancing=FixedWeights({"depth": 2.0}))
-    fitting = trainer(tmp_path)
-    fitting.fit(module, data())
-    fitting.save_checkpoint(tmp_path / "my.ckpt")
-    return str(tmp_path / "my.ckpt"), module
-
-
-def test_a_module_comes_back_from_its_checkpoint_alone(checkpoint: tuple[str, PartialLabelModule]) -> None:
-    path, module = checkpoint
-    loaded = PartialLabelModule.load_from_checkpoint(path)
-    assert not loaded.training
-    assert loaded.describe() == module.describe()
-    assert loaded.state_dict().keys() == module.state_dict().keys()
-    for name, value in module.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value), name
-    image = torch.rand(2, 3, 8, 10)
-    for name, prediction in module.eval()(image).items():
-        assert torch.equal(loaded(image)[name], prediction)
-
-
-def test_parts_can_be_replaced_while_loading(checkpoint: tuple[str, PartialLabelModule]) -> None:
-    loaded = PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None, strict=False)
-    assert loaded.regularizer is None
-    with pytest.raises(ConfigError, match=r"regularizer\.scale"):
-        PartialLabelModule.load_from_checkpoint(checkpoint[0], regularizer=None)
-
-
-def test_a_subclass_refuses_the_checkpoint_of_another_class(
-    checkpoint: tuple[str, PartialLabelModule],
-) -> None:
-    class Mine(PartialLabelModule):
-        pass
-
-    with pytest.raises(ConfigError, match="should hold a Mine; found a PartialLabelModule"):
-        Mine.load_from_checkpoint(checkpoint[0])
-
-
-def test_the_trainer_refuses_other_tasks_and_other_networks(
-    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
-) -> None:
-    path, _ = checkpoint
-    two = ["depth", "normals"]
-    fewer = PartialLabelModule({name: tiny_tasks()[name] for name in two}, ToyNetwork(), Agreement())
-    with pytest.raises(ConfigError, match="should be of the same tasks as the model"):
-        trainer(tmp_path).test(fewer, data(tasks=two), ckpt_path=path, weights_only=True)
-    wider = PartialLabelModule(tiny_tasks(), ToyNetwork(9), Agreement())
-    with pytest.raises(ConfigError, match=r"'network.encoder.weight' it has \[8, 3, 3, 3\], the model \[9"):
-        trainer(tmp_path).test(wider, data(), ckpt_path=path, weights_only=True)
-    with pytest.raises(ConfigError, match=r"'regularizer.scale' it has \[\], the model no such weight"):
-        trainer(tmp_path).test(model(), data(), ckpt_path=path, weights_only=True)
-
-
-def test_the_trainer_refuses_a_task_of_another_kind_or_with_other_arguments(
-    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
-) -> None:
-    path, _ = checkpoint
-    for edges, told in {
-        Depth(): "its 'edges' is DenseRegression, the model's Depth",
-        DenseRegression(
-            high=2.0
-        ): r"its 'edges' is DenseRegression\(high=1.0\), the model's DenseRegression\(high=2.0\)",
-    }.items():
-        other = PartialLabelModule({**tiny_tasks(), "edges": edges}, ToyNetwork(), Agreement())
-        with pytest.raises(ConfigError, match=told):
-            trainer(tmp_path).test(other, data(), ckpt_path=path, weights_only=True)
-    spelled_out = {**tiny_tasks(), "edges": DenseRegression(1, 0.0, 1.0, signed_channels=[])}
-    same = PartialLabelModule(spelled_out, ToyNetwork(), Agreement())
-    assert trainer(tmp_path).test(same, data(), ckpt_path=path, weights_only=True, verbose=False)
-
-
-def test_the_order_of_the_tasks_matters_to_a_training_that_goes_on_and_to_nothing_else(
-    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
-) -> None:
-    path, _ = checkpoint
-    names = list(tiny_tasks())[::-1]
-
-    def reversed_model() -> PartialLabelModule:
-        return PartialLabelModule({n: tiny_tasks()[n] for n in names}, ToyNetwork(), Agreement())
-
-    with pytest.raises(
-        ConfigError, match=r"in the order of the checkpoint, \['segmentation'.*found \['pitch'"
-    ):
-        trainer(tmp_path / "on", max_epochs=2).fit(
-            reversed_model(), data(tasks=names), ckpt_path=path, weights_only=True
-        )
-    tested = [
-        trainer(tmp_path).test(module, data(tasks=order), ckpt_path=path, weights_only=True, verbose=False)[0]
-        for module, order in ((model(regularizer=Agreement()), names[::-1]), (reversed_model(), names))
-    ]
-    assert tested[0] == pytest.approx(tested[1], rel=1e-6)
-
-
-def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
-    torch.save({"state_dict": {}, "object": model()}, tmp_path / "objects.ckpt")
-    with pytest.raises(ConfigError, match="never unpickled"):
-        read_checkpoint(tmp_path / "objects.ckpt")
-
-
-def test_a_tasks_name_must_name_layers_and_metrics() -> None:
-    with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
-        PartialLabelModule({"my depth": Depth()}, ToyNetwork())
-    for name in ("type", "keys", "training"):
-        with pytest.raises(ConfigError, match=f"none that torch's modules have.* found '{name}'"):
-            PartialLabelModule({name: Depth()}, ToyNetwork())
 
 
 # Training steps of a subclass's own
