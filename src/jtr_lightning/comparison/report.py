@@ -31,7 +31,7 @@ out of it. An arrow shows the metric's better direction.
   the means over the seeds that all three have: how much of what missing labels cost a method wins back. Empty for a
   task that lost nothing by them; the mean is over the other tasks.
 * **time** is wall-clock time of a training with its validation, **memory** its peak: of the process, or on a GPU of
-  that GPU's."""
+  that GPU's. Times tell what a method costs where all runs were trained on one machine, beside as much other work."""
 
 _MOST_TASKS = 4
 """Tasks with which the papers' table is still readable in one piece."""
