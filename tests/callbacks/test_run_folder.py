@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from jtr_lightning.callbacks.run_folder import (
@@ -15,6 +16,7 @@ from jtr_lightning.callbacks.run_folder import (
     remove_unused,
     run_of_checkpoint,
 )
+from jtr_lightning.errors import ConfigError
 
 
 def test_runs_are_numbered_after_the_last(tmp_path: Path) -> None:
@@ -23,6 +25,13 @@ def test_runs_are_numbered_after_the_last(tmp_path: Path) -> None:
     (tmp_path / "jtr" / "notes").mkdir()
     assert new_run_folder(tmp_path, "jtr") == tmp_path / "jtr" / "10"
     assert new_run_folder(tmp_path, "other") == tmp_path / "other" / "0"
+
+
+@pytest.mark.parametrize("name", ["..", "a/../../b", ".", "/tmp/b"])
+def test_a_run_stays_below_the_folder_of_all_runs(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"run's name should be that of a folder below '.*runs'; found"):
+        new_run_folder(tmp_path / "runs", name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:

@@ -43,8 +43,13 @@ def new_run_folder(root: str | Path, name: str) -> Path:
         ``root/name/number``, new and empty, also when several processes ask at once.
 
     Raises:
-        ConfigError: It cannot be made there.
+        ConfigError: It cannot be made there, or the name leads out of the folder of all runs.
     """
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
+        raise ConfigError(
+            f"The run's name should be that of a folder below '{root}'; found '{name}'. Give another --name, or --runs "
+            "for another place."
+        )
     parent = Path(root) / name
     try:
         parent.mkdir(parents=True, exist_ok=True)
