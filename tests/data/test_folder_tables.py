@@ -117,6 +117,15 @@ def test_a_table_of_labels_for_other_images_is_told(root: Path, tmp_path: Path) 
         folder(root, "room", labels_file=tmp_path / "l.csv").source("train")
 
 
+def test_rows_of_labels_for_images_that_are_not_there_are_told(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,room\n000,office\n001.png,office\n9,kitchen\n")
+    (told,) = folder(root, "room", labels_file=path).source("train").problems()
+    assert told.startswith(
+        f"2 of 3 rows of '{path}' belong to no image and are not read, the first '001.png'."
+    )
+
+
 def test_the_rows_of_a_published_split_are_not_given_to_files_in_the_order_of_text(tmp_path: Path) -> None:
     for i in range(12):
         save(tmp_path / "images" / f"{i}.png", values("images", i))

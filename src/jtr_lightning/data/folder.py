@@ -150,6 +150,10 @@ class FolderDataModule(PartialLabelDataModule):
     def _of_tasks(
         self, parameter: str, given: Mapping[str, Any] | None, also: str | None = None
     ) -> dict[str, Any]:
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigError(
+                f"Parameter `{parameter}` should give a value for each task by its name; found {given!r}."
+            )
         for name in given or {}:
             if name not in self.tasks and name != also:
                 raise ConfigError(
@@ -195,15 +199,16 @@ class FolderDataModule(PartialLabelDataModule):
                 f"The folder '{folder}' should hold images ({', '.join(s[1:] for s in SUFFIXES)}); found none."
             )
         labels = {name: self._label_files(name, ids) for name, task in self.tasks.items() if task.dense}
+        image_labels, without_image = self._image_labels(ids)
         return FolderSource(
             ids,
             Files.of(folder, found, ids),
             {name: files for name, (files, _) in labels.items()},
             {name: self.codings[name] for name in labels},
-            self._image_labels(ids),
+            image_labels,
             self._allowed(ids),
             self.keys,
-            wrong=[sentence for _, wrong in labels.values() for sentence in wrong],
+            wrong=[*(sentence for _, wrong in labels.values() for sentence in wrong), *without_image],
         )
 
     def _label_files(self, task: str, ids: Sequence[str]) -> tuple[Files, list[str]]:
@@ -227,13 +232,14 @@ class FolderDataModule(PartialLabelDataModule):
         usual = self.root / name
         return usual if is_there(usual) else None
 
-    def _image_labels(self, ids: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def _image_labels(self, ids: Sequence[str]) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+        """The labels of whole images, and a sentence where the table has others."""
         missing = {
             name: np.full((len(ids), 1), np.nan) for name, task in self.tasks.items() if not task.dense
         }
         path = self._csv(self.labels_file, "labels.csv")
         if path is None or not missing:
-            return missing
+            return missing, []
         rows, values = read_image_labels(path, ("id",), self.tasks)
         position = {name: i for i, name in enumerate(ids)}
         pairs = [(row, position[name]) for row, (name,) in enumerate(rows) if name in position]
@@ -247,7 +253,7 @@ class FolderDataModule(PartialLabelDataModule):
             aligned = np.full((len(ids), cells.shape[1]), np.nan)
             aligned[target] = cells[source]
             missing[name] = aligned
-        return missing
+        return missing, _without_image(path, [name for (name,) in rows if name not in position], len(rows))
 
     def _allowed(self, ids: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
         path = self._csv(self.availability_file, "availability.csv")
@@ -305,6 +311,17 @@ class FolderDataModule(PartialLabelDataModule):
         splits[order[:val_and_test]] = "test"
         splits[order[:val]] = "val"
         return splits
+
+
+def _without_image(path: Path, strays: Sequence[str], number: int) -> list[str]:
+    """A sentence where rows of a table of labels belong to no image."""
+    if not strays:
+        return []
+    sentence = (
+        f"{len(strays)} of {number} rows of '{path}' belong to no image and are not read, the first '{strays[0]}'. "
+        "Mend their ids, add their images, or remove them."
+    )
+    return [sentence]
 
 
 def _unlisted(path: Path | None, splits: NDArray[np.str_], ids: Sequence[str]) -> list[str]:
