@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +26,8 @@ __all__ = ["PartialLabelDataModule", "PartialLabelDataset", "Sample", "Split", "
 
 Split = Literal["train", "val", "test"]
 
+_LARGEST = 2**63 - 1
+
 
 def height_and_width(size: Any) -> tuple[int, int]:
     """The parameter ``size`` as two numbers.
@@ -33,12 +36,38 @@ def height_and_width(size: Any) -> tuple[int, int]:
         ConfigError: It is something else.
     """
     try:
-        height, width = map(int, size)
+        height, width = map(operator.index, size)  # int() would take "64" for 6 and 4, and cut 64.7
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
         raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
     return height, width
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+    """Refuses what is no whole number, or one that is too small or too large for torch's generators.
+
+    Raises:
+        ConfigError: It is.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"Parameter `{name}` should be a whole number; found {value!r}.") from None
+    if number < least:
+        raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
+    if number > _LARGEST:
+        raise ConfigError(f"Parameter `{name}` should be at most {_LARGEST}; found {value}.")
+
+
+def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Refuses a name, or a class that was not called, in place of an object.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")
 
 
 class PartialLabelDataModule(L.LightningDataModule, ABC):
@@ -85,8 +114,11 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             ("num_workers", num_workers, 0),
             ("seed", seed, 0),
         ):
-            if value < least:
-                raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
+            _check_number(name, value, least)
+        if scenario is not None:
+            _check_kind("scenario", scenario, Scenario, "OneLabel()")
+        if augmentation is not None:
+            _check_kind("augmentation", augmentation, Augmentation, "Augmentation()")
         if on_error not in get_args(OnError):
             raise ConfigError(f"Parameter `on_error` should be 'raise' or 'skip'; found '{on_error}'.")
         self.root = Path(root).expanduser()
@@ -122,15 +154,23 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
     def _choose_tasks(self, tasks: list[str] | dict[str, Task] | None) -> dict[str, Task]:
         if isinstance(tasks, dict):
             chosen = dict(tasks)
+            for name, task in chosen.items():
+                _check_kind(f"tasks[{name!r}]", task, Task, "Depth()")
+        elif isinstance(tasks, str):
+            raise ConfigError(
+                f"Parameter `tasks` should be a list of names; found {tasks!r}. Give [{tasks!r}]."
+            )
         else:
             known = self.known_tasks()
             names = tasks if tasks is not None else self.default_tasks or tuple(known)
-            for name in names:
+            for position, name in enumerate(names):
                 if name not in known:
                     raise ConfigError(
                         f"Parameter `tasks` should name tasks of {type(self).__name__}; found '{name}', "
                         f"{did_you_mean(name, known)}"
                     )
+                if name in names[:position]:
+                    raise ConfigError(f"Parameter `tasks` should name each task once; found '{name}' twice.")
             chosen = {name: known[name] for name in names}
         if not chosen:
             raise ConfigError("Parameter `tasks` should have at least one task; found none.")
