@@ -62,6 +62,13 @@ def test_how_it_was_made_is_kept(images: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "pictures").exists()
 
 
+def test_predictions_are_not_written_among_the_images(images: Path) -> None:
+    before = sorted(images.rglob("*"))
+    with pytest.raises(ConfigError, match=r"`out` .* should be another folder than that of the images"):
+        predict_folder(Predictor(point_module()), images, images / "täg 1" / "..", overwrite=True)
+    assert sorted(images.rglob("*")) == before
+
+
 def test_tasks_of_pixels_alone_leave_no_table(images: Path, tmp_path: Path) -> None:
     predict_folder(Predictor(point_module(tasks={"depth": Depth()})), images, tmp_path / "out", raw="png")
     assert not (tmp_path / "out" / "image_level.csv").exists()

@@ -73,10 +73,15 @@ def predict_folder(
 
     Raises:
         DataError: There is no picture, none is readable, or one is not and ``on_error`` is ``raise``.
-        ConfigError: ``out`` is not empty, or a parameter does not fit.
+        ConfigError: ``out`` is not empty or the images' own folder, or a parameter does not fit.
     """
     if on_error not in get_args(OnError):
         raise ConfigError(f"Parameter `on_error` should be 'raise' or 'skip'; found '{on_error}'.")
+    if Path(images).is_dir() and Path(images).resolve() == Path(out).resolve():
+        raise ConfigError(
+            "Parameter `out` of the predictions should be another folder than that of the images, among which they "
+            f"would be predicted the next time; found '{out}' for both. Give --out a folder of its own."
+        )
     tasks = predictor.module.tasks
     files = PredictionFiles(Path(out), tasks, pictures, find_raw_format(raw))
     found = find_images(Path(images), leave_out=Path(out))
