@@ -93,6 +93,8 @@ def test_what_is_wrong_with_a_config_file_is_told_with_its_name(
 def test_a_config_file_may_be_empty_or_missing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").touch()
     assert read_config(tmp_path / "empty.yaml") == {}
+    _, _, content = forget_replaced_classes(["fit", "--config", str(tmp_path / "empty.yaml")])
+    assert yaml.safe_load(content) == {}
     with pytest.raises(ConfigError, match=r"The config should be a file; found none at '.*none\.yaml'"):
         read_config(tmp_path / "none.yaml")
 

@@ -124,7 +124,7 @@ def forget_replaced_classes(arguments: Sequence[str]) -> list[str]:
         arguments: The subcommand's name and what follows it.
 
     Returns:
-        The arguments; a config file that lost something is given by its content.
+        The arguments; a config file that lost something, or is empty, is given by its content.
 
     Raises:
         ConfigError: A config file cannot be read.
@@ -146,6 +146,8 @@ def forget_replaced_classes(arguments: Sequence[str]) -> list[str]:
                     changed.add(earlier)
         if tree is not None:
             configs.append((position, tree))
+            if not tree:
+                changed.add(position)  # the parser takes an empty text for no config at all
     for position, tree in configs:
         if position in changed:
             flag = "--config=" if "=" in result[position] else ""
