@@ -54,7 +54,8 @@ def test_times_for_people(seconds: float, text: str) -> None:
     ("arguments", "message"),
     [
         (["--jobs", "0"], "--jobs should be at least 1; found 0"),
-        (["--seeds", "-1"], "--seeds should be at least 0; found -1"),
+        (["--seeds", "-1"], "--seeds should be from 0 to 4294967295; found -1"),
+        (["--seeds", "0", "5000000000"], "--seeds should be from 0 to 4294967295; found 5000000000"),
         (["--baseline", "jtr"], "--baseline should be one of the compared methods; found 'jtr'"),
         (["--data.seed", "1"], "use --seeds instead"),
     ],

@@ -45,14 +45,16 @@ def run(arguments: list[str]) -> int:
     rest, overrides = split_overrides(arguments)
     given = _parser().parse_args(rest)
     # After the parser, whose --help should answer at once.
+    from jtr_lightning.cli.lightning import LARGEST_SEED
     from jtr_lightning.comparison import plan
 
     methods = plan.methods_of(given.configs)
     if given.jobs < 1:
         raise ConfigError(f"--jobs should be at least 1; found {given.jobs}.")
     given.seeds = list(dict.fromkeys(given.seeds or ([_SEARCH_SEED] if given.search else _SEEDS)))
-    if min(given.seeds) < 0:
-        raise ConfigError(f"--seeds should be at least 0; found {min(given.seeds)}.")
+    for seed in given.seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"--seeds should be from 0 to {LARGEST_SEED}; found {seed}.")
     given.scenarios = given.scenarios or ([] if given.fractions else ["onelabel"])
     # Written into the results to be repeated, which trains.
     command = shlex.join(["jtr", "compare", *(each for each in arguments if each != "--results-only")])

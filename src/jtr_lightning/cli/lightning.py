@@ -54,7 +54,8 @@ from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 
-_LARGEST_SEED = 2**32 - 1  # of numpy's
+LARGEST_SEED = 2**32 - 1
+"""Numpy's, which Lightning seeds, too."""
 
 
 def run(arguments: list[str]) -> None:
@@ -211,8 +212,8 @@ class CommandLine(LightningCLI):
         except ArgumentError as error:
             raise ConfigError(sentence(str(error), options)) from error
         seed = self.config[subcommand].seed_everything
-        if seed is not None and not 0 <= seed <= _LARGEST_SEED:
-            raise ConfigError(f"Option --seed_everything should be from 0 to {_LARGEST_SEED}; found {seed}.")
+        if seed is not None and not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"Option --seed_everything should be from 0 to {LARGEST_SEED}; found {seed}.")
         model = self.config[subcommand].model
         if model is not None and model.init_args.get("tasks") is not None:
             raise ConfigError(
