@@ -250,10 +250,13 @@ def test_rows_of_a_log_that_are_not_numbers_are_left_out(tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"run folder with 'facts.json', which the training writes; found"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'facts.json', which the training writes; found '.*facts\.json': No such",
+    ):
         write_report(tmp_path)
     with pytest.raises(
-        ConfigError, match=r"nope': No such file or directory\. Give the folder of a training"
+        ConfigError, match=r"nope/facts\.json': No such file or directory\. Give the folder of a training"
     ):
         write_report(tmp_path / "nope")
     (tmp_path / "facts.json").write_text("{}")

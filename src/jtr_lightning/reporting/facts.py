@@ -139,7 +139,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         found = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(
             f"A report should be made of a run folder with '{FACTS}', which the training writes; found "
-            f"'{folder}': {found}. Give the folder of a training, runs/<name>/<number>."
+            f"'{folder / FACTS}': {found}. Give the folder of a training, runs/<name>/<number>."
         ) from error
 
 
