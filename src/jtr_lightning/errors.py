@@ -41,3 +41,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known are {', '.join(repr(n) for n in names)}."
+
+
+def check_kind(name: str, value: object, kind: type, example: str) -> None:
+    """Refuses what is of another kind: mostly a name, or a class that was not called, in place of an object.
+
+    Args:
+        name: The parameter.
+        value: What was given.
+        kind: What it should be an instance of.
+        example: How one is made.
+
+    Raises:
+        ConfigError: It is of another kind.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")

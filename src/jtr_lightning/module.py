@@ -27,7 +27,7 @@ from jtr_lightning.checkpoint import (
     read_checkpoint,
 )
 from jtr_lightning.described import Described, rebuild
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_kind
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
 from jtr_lightning.optimization import make_optimizer, stepping
@@ -106,6 +106,14 @@ class PartialLabelModule(Described, L.LightningModule):
     ) -> None:
         super().__init__()
         check_names(tasks)
+        for name, part, kind, example in (
+            ("network", network, Network, "SMPNetwork('resnet18')"),
+            ("regularizer", regularizer, Regularizer, "JTR()"),
+            ("balancing", balancing, Balancing, "FixedWeights()"),
+            ("baseline", baseline, Baseline, "Baseline('supervised', file='metrics.json')"),
+        ):
+            if part is not None or name == "network":
+                check_kind(name, part, kind, example)
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)

@@ -25,7 +25,7 @@ def check_names(names: Iterable[str]) -> None:
         ConfigError: A name is no Python identifier, or torch's modules have it for something else.
     """
     for name in names:
-        if not name.isidentifier():
+        if not str(name).isidentifier():
             raise ConfigError(
                 f"A task's name should be a Python identifier, since it names layers and metrics; found '{name}'."
             )

@@ -112,11 +112,3 @@ def test_objects_in_a_file_are_never_unpickled(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "object": model()}, tmp_path / "objects.ckpt")
     with pytest.raises(ConfigError, match="never unpickled"):
         read_checkpoint(tmp_path / "objects.ckpt")
-
-
-def test_a_tasks_name_must_name_layers_and_metrics() -> None:
-    with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
-        PartialLabelModule({"my depth": Depth()}, ToyNetwork())
-    for name in ("type", "keys", "training"):
-        with pytest.raises(ConfigError, match=f"none that torch's modules have.* found '{name}'"):
-            PartialLabelModule({name: Depth()}, ToyNetwork())

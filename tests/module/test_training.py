@@ -1,4 +1,4 @@
-"""What PartialLabelModule trains by what, and what it logs."""
+"""What PartialLabelModule is made of, what it trains by what, and what it logs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +21,34 @@ from tests.module.parts import batches, data, loss_and_gradients, model, trainer
 from tests.tiny import Agreement, ToyNetwork, tiny_tasks
 
 LR = 0.05
+
+
+# What it is made of
+
+
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        ("network", "resnet18"),
+        ("network", ToyNetwork),
+        ("regularizer", "JTR"),
+        ("regularizer", ConsistencyRegularization),
+        ("balancing", UncertaintyWeighting),
+        ("baseline", "metrics.json"),
+    ],
+)
+def test_a_part_is_an_object_and_no_name_or_class(part: str, given: Any) -> None:
+    parts: dict[str, Any] = {"network": ToyNetwork(), part: given}
+    with pytest.raises(ConfigError, match=rf"`{part}` should be an object such as .*\); found "):
+        PartialLabelModule(tiny_tasks(), **parts)
+
+
+def test_a_tasks_name_must_name_layers_and_metrics() -> None:
+    with pytest.raises(ConfigError, match=r"should be a Python identifier.*found 'my depth'"):
+        PartialLabelModule({"my depth": Depth()}, ToyNetwork())
+    for name in ("type", "keys", "training"):
+        with pytest.raises(ConfigError, match=f"none that torch's modules have.* found '{name}'"):
+            PartialLabelModule({name: Depth()}, ToyNetwork())
 
 
 # The supervised loss

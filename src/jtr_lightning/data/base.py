@@ -18,7 +18,7 @@ from jtr_lightning.data.dataset import OnError, PartialLabelDataset, Sample, col
 from jtr_lightning.data.loader import SampleLoader, use_one_thread
 from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import SampleSource
-from jtr_lightning.errors import ConfigError, DataError, did_you_mean
+from jtr_lightning.errors import ConfigError, DataError, check_kind, did_you_mean
 from jtr_lightning.scenarios import FullLabels, SampleTable, Scenario
 from jtr_lightning.tasks import Task
 
@@ -58,16 +58,6 @@ def _check_number(name: str, value: Any, least: int) -> None:
         raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
     if number > _LARGEST:
         raise ConfigError(f"Parameter `{name}` should be at most {_LARGEST}; found {value}.")
-
-
-def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
-    """Refuses a name, or a class that was not called, in place of an object.
-
-    Raises:
-        ConfigError: It is one.
-    """
-    if not isinstance(value, kind):
-        raise ConfigError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")
 
 
 class PartialLabelDataModule(L.LightningDataModule, ABC):
@@ -116,9 +106,9 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         ):
             _check_number(name, value, least)
         if scenario is not None:
-            _check_kind("scenario", scenario, Scenario, "OneLabel()")
+            check_kind("scenario", scenario, Scenario, "OneLabel()")
         if augmentation is not None:
-            _check_kind("augmentation", augmentation, Augmentation, "Augmentation()")
+            check_kind("augmentation", augmentation, Augmentation, "Augmentation()")
         if on_error not in get_args(OnError):
             raise ConfigError(f"Parameter `on_error` should be 'raise' or 'skip'; found '{on_error}'.")
         self.root = Path(root).expanduser()
@@ -155,7 +145,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         if isinstance(tasks, dict):
             chosen = dict(tasks)
             for name, task in chosen.items():
-                _check_kind(f"tasks[{name!r}]", task, Task, "Depth()")
+                check_kind(f"tasks[{name!r}]", task, Task, "Depth()")
         elif isinstance(tasks, str):
             raise ConfigError(
                 f"Parameter `tasks` should be a list of names; found {tasks!r}. Give [{tasks!r}]."
