@@ -121,6 +121,11 @@ def test_too_few_points_to_be_split(tmp_path: Path) -> None:
 def test_buildings_can_be_skipped(tree: Path) -> None:
     data = TaskonomyDataModule(tree, skip_buildings=["beach"], train_buildings=["beach", "cauthron"])
     assert {name.split("/")[0] for name in names(data, "train")} == {"cauthron"}
+    data = TaskonomyDataModule(tree, skip_buildings=["beach", "baech"], train_buildings=["cauthron"])
+    assert (
+        data.source("train").remarks()[0]
+        == f"1 of the 2 buildings of `skip_buildings` are not in '{tree}', the first 'baech'."
+    )
     with pytest.raises(DataError, match=r"found only those of `skip_buildings`"):
         TaskonomyDataModule(tree, skip_buildings=list(BUILDINGS)).source("train")
 

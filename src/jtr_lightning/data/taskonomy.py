@@ -127,11 +127,12 @@ class TaskonomySource(SampleSource):
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was found on disk: all views, their image-level labels, and the rule for splits."""
+    """What was found on disk: all views, their image-level labels, the rule for splits, and buildings not to skip."""
 
     index: TreeIndex
     values: dict[str, NDArray[np.float64]]
     splits: Splits
+    not_skipped: tuple[str, ...]
 
 
 class TaskonomyDataModule(PartialLabelDataModule):
@@ -298,12 +299,13 @@ class TaskonomyDataModule(PartialLabelDataModule):
     def _open(self, keep_in_tree: bool = True) -> _Opened:
         if self._opened is None:
             index = open_tree(self.root, self.image_domain, keep_in_tree=keep_in_tree)
+            not_skipped = tuple(sorted(set(self.skip_buildings) - set(index.buildings)))
             index = index.without(self.skip_buildings)
             if not len(index):
                 raise DataError(
                     f"Some building in '{self.root}' should be left; found only those of `skip_buildings`. Skip fewer."
                 )
-            self._opened = _Opened(index, self._image_labels(index), self._find_splits())
+            self._opened = _Opened(index, self._image_labels(index), self._find_splits(), not_skipped)
         return self._opened
 
     def _image_labels(self, index: TreeIndex) -> dict[str, NDArray[np.float64]]:
@@ -354,8 +356,18 @@ class TaskonomyDataModule(PartialLabelDataModule):
             _masked(self.domains, opened.index),
             {name: values[samples] for name, values in opened.values.items()},
             self.image_domain,
-            opened.splits.remarks(opened.index, split),
+            [*self._remarks(opened.not_skipped), *opened.splits.remarks(opened.index, split)],
         )
+
+    def _remarks(self, not_skipped: Sequence[str]) -> list[str]:
+        """A sentence where buildings to skip are not there: a list for the whole dataset, or a mistyped name."""
+        if not not_skipped:
+            return []
+        sentence = (
+            f"{len(not_skipped)} of the {len(self.skip_buildings)} buildings of `skip_buildings` are not in "
+            f"'{self.root}', the first '{not_skipped[0]}'."
+        )
+        return [sentence]
 
     def _require_labels(self, index: TreeIndex, in_table: Collection[str]) -> None:
         for name, domain in self.domains.items():
