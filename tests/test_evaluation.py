@@ -206,6 +206,11 @@ class TestBaseline:
         assert baseline.headlines("test", {"depth": Depth()}) == {"depth": 0.5}
         assert baseline.headlines("val", {"depth": Depth()}) is None
 
+    def test_its_file_may_lie_in_the_home_folder(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "metrics.json").write_text('{"depth": 0.5}')
+        assert Baseline("supervised", file="~/metrics.json").values == {"depth": 0.5}
+
     def test_it_is_described_with_its_numbers(self, tmp_path) -> None:
         path = tmp_path / "metrics.json"
         path.write_text('{"test/depth/abs_err": 0.5}')

@@ -40,6 +40,12 @@ def test_what_is_written_is_read_in_any_order_of_samples_and_tasks(
     assert np.array_equal(found, available[np.ix_(samples, tasks)])
 
 
+def test_a_split_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_split(tmp_path / "s.csv", ["a"], ["depth"], np.array([[True]]))
+    assert read_split("~/s.csv", ["a"], ["depth"]).tolist() == [[True]]
+
+
 def test_the_text_can_be_read_and_compared_by_people(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     write_split(path, ["room/1", "room/2"], ["depth", "normals"], np.array([[1, 0], [0, 1]], dtype=bool))

@@ -30,7 +30,7 @@ class Baseline(Described):
         if (values is None) == (file is None):
             raise ConfigError("A baseline should have either `values` or `file`; found both or neither.")
         self.name = name
-        self.values = dict(values) if values is not None else _read(Path(str(file)))
+        self.values = dict(values) if values is not None else _read(Path(str(file)).expanduser())
 
     def describe(self) -> dict[str, Any]:
         """With the numbers themselves: the file may be gone when a checkpoint is loaded."""

@@ -39,7 +39,7 @@ def read_split(path: str | Path, names: Sequence[str], tasks: Sequence[str]) -> 
     Raises:
         DataError: The file is missing, unreadable, or does not fit the samples or the tasks.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not is_there(path):
         raise DataError(f"A label split should be a .csv or .pth file; found no file '{path}'.")
     if path.suffix == ".pth":
