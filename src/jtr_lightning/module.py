@@ -106,14 +106,14 @@ class PartialLabelModule(Described, L.LightningModule):
     ) -> None:
         super().__init__()
         check_names(tasks)
-        for name, part, kind, example in (
+        for name, given, kind, example in (
             ("network", network, Network, "SMPNetwork('resnet18')"),
             ("regularizer", regularizer, Regularizer, "JTR()"),
             ("balancing", balancing, Balancing, "FixedWeights()"),
             ("baseline", baseline, Baseline, "Baseline('supervised', file='metrics.json')"),
         ):
-            if part is not None or name == "network":
-                check_kind(name, part, kind, example)
+            if given is not None or name == "network":
+                check_kind(name, given, kind, example)
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
