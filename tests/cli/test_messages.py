@@ -117,6 +117,41 @@ def test_the_innermost_mistake_is_named(
     assert told(parser, **given).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--data.help", "TinyDat"],
+            "Option --data.help should name a class; found 'TinyDat', did you mean 'TinyData'",
+        ),
+        (
+            ["--data.scenario.help", "OneLable"],
+            "Option --data.scenario.help should name a class; found 'OneLable', did you mean 'OneLabel'",
+        ),
+        (
+            ["--model.network.help", "ToyNet"],
+            "Option --model.network.help should name a class; found 'ToyNet'",
+        ),
+    ],
+)
+def test_help_of_an_unknown_class_is_told(
+    parser: LightningArgumentParser, arguments: list[str], expected: str
+) -> None:
+    with pytest.raises(ArgumentError, match=r".") as caught:
+        parser.parse_args(["--data=TinyData", "--model=PartialLabelModule", *arguments])
+    assert sentence(str(caught.value)).startswith(expected)
+
+
+def test_a_parameter_before_its_class_is_told(parser: LightningArgumentParser) -> None:
+    with pytest.raises(ArgumentError, match=r"abstract") as caught:
+        parser.parse_args(["--data.seed", "3"])
+    message = sentence(str(caught.value))
+    assert message.startswith(
+        "Parameter `data` should name a class before its `seed` is given; found none. Give --data"
+    )
+    assert "'TinyData'" in message
+
+
 def test_an_unknown_option_is_compared_with_those_that_are() -> None:
     options = ["trainer.max_epochs", "model", "data.root"]
     assert sentence("Subcommand 'fit' does not accept option 'trainer.max_epoch'", options) == (

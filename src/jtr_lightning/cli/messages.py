@@ -31,6 +31,15 @@ _NO_CLASS = re.compile(
     r"|Problem with given class_path '(?P<b>[^']+)':\s+(?:No module named|module '[^']+' has no attribute)"
     r"|Import path (?P<c>\S+) does not correspond to a subclass"
 )
+_NO_HELP = re.compile(r"--([\w.]+)\.help: Expected a dot import path string: (.+)")
+_CLASS_FIRST = re.compile(
+    r"Expected an instantiatable class, but \S+ is abstract(?:.|\n)*?Given value: NestedArg\(key='([^']+)'"
+)
+_TOP = {
+    "data": "jtr_lightning.data.base.PartialLabelDataModule",
+    "model": "jtr_lightning.module.PartialLabelModule",
+}
+"""What is chosen first, of which the message about a wrong ``--data.help`` does not tell the type."""
 _NO_PARAMETER = re.compile(r"Option '([^']+)' is not accepted")
 _NO_OPTION = re.compile(r"does not accept option '([^']+)'|[Uu]nrecognized arguments: (\S+)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
@@ -52,6 +61,12 @@ def sentence(message: str, options: Iterable[str] = ()) -> str:
         What was expected, what was found, where, and near matches where there are any.
     """
     message = _CALLABLE.sub(_like_other_classes, message)
+    found = _NO_HELP.search(message)
+    if found:
+        return _no_help(found.group(1), found.group(2).strip(), message[: found.start()])
+    found = _CLASS_FIRST.search(message)
+    if found:
+        return _class_first(found.group(1), message[: found.start()])
     for pattern, tell in (
         (_NO_PARAMETER, _unknown_parameter),
         (_NO_CLASS, _unknown_class),
@@ -119,6 +134,26 @@ def _unknown_class(name: str, before: str) -> str:
     known = sorted(_class_names(_type_of(before)))
     hint = did_you_mean(name.rpartition(".")[2], known) if known else "give the import path of a class."
     return f"Parameter `{where}` should name a class; found '{name}', {hint}"
+
+
+def _no_help(option: str, name: str, before: str) -> str:
+    """A ``.help`` of an unknown class; ``option`` is the parameter below the innermost class."""
+    owners = _CLASS.findall(before)
+    hint = _parameter_type(_import(owners[-1]), option) if owners else _import(_TOP.get(option, ""))
+    known = sorted(_class_names(hint))
+    remedy = did_you_mean(name.rpartition(".")[2], known) if known else "give the import path of a class."
+    where = ".".join(part for part in (_where(before), option) if part)
+    return f"Option --{where}.help should name a class; found '{name}', {remedy}"
+
+
+def _class_first(parameter: str, before: str) -> str:
+    """A parameter of a class that nobody has named."""
+    where, known = _where(before), sorted(_class_names(_type_of(before)))
+    classes = ", ".join(repr(name) for name in known) or "a class"
+    return (
+        f"Parameter `{where}` should name a class before its `{parameter}` is given; found none. Give --{where} with "
+        f"one of {classes}, or a --config that does."
+    )
 
 
 def _missing(names: str, before: str) -> str:
