@@ -30,7 +30,7 @@ from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError, check_kind
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
-from jtr_lightning.optimization import make_optimizer, stepping
+from jtr_lightning.optimization import make_optimizer, stepping, waiting_for_score
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.requirements import check_length, check_names, check_trainer
 from jtr_lightning.tasks import Task
@@ -354,7 +354,19 @@ class PartialLabelModule(Described, L.LightningModule):
         self._evaluation("test").update(self(batch.image), batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._finish_evaluation("val")
+        """Logs what was measured, and shows the score to a schedule that waits for it.
+
+        Raises:
+            ConfigError: There is such a schedule, but no score.
+        """
+        score = self._finish_evaluation("val").get("score")
+        for schedule in waiting_for_score(self.trainer):
+            if score is None:
+                raise ConfigError(
+                    "A training with ReduceLROnPlateau should have a val/score to look at; found no label with a valid "
+                    "place in the validation set. Give it some, or another --model.lr_scheduler."
+                )
+            self.lr_scheduler_step(schedule, score)
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation("test")
@@ -362,7 +374,7 @@ class PartialLabelModule(Described, L.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
         return cast(Predictions, self(batch.image))
 
-    def _finish_evaluation(self, stage: str) -> None:
+    def _finish_evaluation(self, stage: str) -> dict[str, float]:
         evaluation = self._evaluation(stage)
         results = evaluation.compute()
         evaluation.reset()
@@ -370,6 +382,7 @@ class PartialLabelModule(Described, L.LightningModule):
         shown = {*summary, *(f"{name}/{task.headline}" for name, task in self.tasks.items())}
         for name, value in {**results, **summary}.items():
             self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=name in shown)
+        return summary
 
     def _evaluation(self, stage: str) -> Evaluation:
         return cast(Evaluation, self.evaluations[stage])

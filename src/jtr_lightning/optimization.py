@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -18,6 +20,9 @@ MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 """Makes an optimizer from groups of parameters."""
 MakeSchedule = Callable[[Optimizer], LRScheduler]
 """Makes a schedule of an optimizer, stepped once per epoch."""
+
+_NEVER = sys.maxsize
+"""After how many epochs Lightning steps a schedule that ``waiting_for_score`` finds: it does not."""
 
 
 class GroupSteps(LRScheduler):
@@ -89,7 +94,10 @@ def make_optimizer(
 
 
 def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | dict[str, Any]:
-    """How Lightning is told when to step a schedule: after each epoch, or after each validation if it looks at that.
+    """How Lightning is told of a schedule: to step it after each epoch, or not if the module shows it each validation.
+
+    Lightning itself would show it the validation behind the epoch's checkpoints. They would not have that step, and a
+    training that goes on from one would never make it.
 
     Args:
         schedule: The schedule.
@@ -111,7 +119,19 @@ def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | 
         )
     # The score is a mean of logarithms: a difference is a relative improvement, and 0 is nothing to be relative to.
     schedule.threshold_mode = "abs"
-    return {"scheduler": schedule, "monitor": "val/score", "frequency": every}
+    return {"scheduler": schedule, "monitor": "val/score", "frequency": _NEVER}
+
+
+def waiting_for_score(trainer: L.Trainer) -> list[ReduceLROnPlateau]:
+    """The schedules of ``stepping`` that are to be shown ``val/score`` now, at the end of a validation."""
+    training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+    if not training or not trainer.lightning_module.automatic_optimization:
+        return []
+    return [
+        config.scheduler
+        for config in trainer.lr_scheduler_configs
+        if isinstance(config.scheduler, ReduceLROnPlateau) and config.frequency == _NEVER
+    ]
 
 
 def _check(schedule: LRScheduler, alone: bool) -> None:

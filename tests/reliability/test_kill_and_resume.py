@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from jtr_lightning.callbacks import checkpoint_files
 from jtr_lightning.callbacks.checkpoint_files import WholeCheckpointIO, newest_whole_checkpoint
@@ -21,6 +23,7 @@ from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.module import PartialLabelModule
 from tests.reliability.trainings import (
     CHECKPOINTS,
     EPOCHS,
@@ -35,6 +38,7 @@ from tests.reliability.trainings import (
     kill_me,
     resume,
 )
+from tests.tiny import TinyData, ToyNetwork
 
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 
@@ -161,9 +165,6 @@ def test_the_newest_checkpoint_is_that_of_most_steps_whatever_the_times_of_the_f
 
 
 def test_the_callback_does_the_same_for_a_trainer_of_ones_own(tmp_path: Path) -> None:
-    from jtr_lightning.module import PartialLabelModule
-    from tests.tiny import TinyData, ToyNetwork
-
     def train(epochs: int, ckpt_path: str | None = None) -> PartialLabelModule:
         L.seed_everything(1, verbose=False)
         data = TinyData(tasks=["depth", "segmentation"])
@@ -185,6 +186,43 @@ def test_the_callback_does_the_same_for_a_trainer_of_ones_own(tmp_path: Path) ->
     train(1)
     found = train(2, str(tmp_path / "last.ckpt"))
     assert equal(found.state_dict(), expected.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("checkpoint", ["last.ckpt", "best.ckpt"])
+def test_a_schedule_that_waits_for_the_score_has_seen_the_validation_of_each_checkpoint(
+    checkpoint: str,
+) -> None:
+    # A score cannot rise by this much, so the rate falls with every validation but the first.
+    falling = partial(
+        torch.optim.lr_scheduler.ReduceLROnPlateau, mode="max", patience=0, threshold=1e9, factor=0.5
+    )
+
+    def train(folder: str, epochs: int, ckpt_path: Path | None = None) -> L.Trainer:
+        L.seed_everything(1, verbose=False)
+        data = TinyData(tasks=["depth", "segmentation"])
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=epochs,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[
+                Resume(folder),
+                ModelCheckpoint(folder, "best", monitor="val/score", mode="max"),
+            ],
+        )
+        trainer.fit(
+            PartialLabelModule(data.tasks, ToyNetwork(), lr_scheduler=falling), data, ckpt_path=ckpt_path
+        )
+        return trainer
+
+    expected = train("whole", 3)
+    assert expected.optimizers[0].param_groups[0]["lr"] == 1e-4 / 4
+    train("begun", 1)
+    found = train("finished", 3, Path("begun") / checkpoint)
+    assert equal(found.lightning_module.state_dict(), expected.lightning_module.state_dict())
+    assert found.optimizers[0].param_groups[0]["lr"] == expected.optimizers[0].param_groups[0]["lr"]
 
 
 # Mistakes
