@@ -96,6 +96,30 @@ def test_a_task_without_any_label_has_no_key() -> None:
     assert evaluation.summarize(results, "val", Baseline("b", {"depth": 1.0})).keys() == {"score"}
 
 
+def test_a_label_that_is_not_available_is_not_measured_even_where_it_is_not_blank() -> None:
+    tasks = {**TASKS, "room": Classification(2), "pitch": Regression(2)}
+    available = torch.tensor([[True] * 5, [False] * 5])
+    batch = batch_of(available[:, :3].tolist())
+    batch.available = available
+    batch.labels |= {"room": torch.tensor([0, 1]), "pitch": torch.full((2, 2), 1.0)}
+    batch.labels["segmentation"] = torch.zeros(2, 4, 5, dtype=torch.int64)
+    batch.labels["normals"] = torch.eye(3)[:2].view(2, 3, 1, 1).expand(-1, -1, 4, 5)
+    raw = torch.rand(2, 13, 4, 5)
+    both = {
+        n: t.activate(raw[:, : t.channels] if t.dense else raw[:, : t.channels, 0, 0])
+        for n, t in tasks.items()
+    }
+    alone, found = Evaluation(tasks), Evaluation(tasks)
+    one = Batch(**{**vars(batch), "labels": {n: label[:1] for n, label in batch.labels.items()}})
+    one.image, one.available, one.domain, one.index = (
+        v[:1] for v in (batch.image, batch.available, batch.domain, batch.index)
+    )
+    alone.update({name: values[:1] for name, values in both.items()}, one)
+    batch.labels["depth"][1] = 50.0
+    found.update(both, batch)
+    assert found.compute() == pytest.approx(alone.compute())
+
+
 def test_a_task_whose_labels_have_no_valid_place_has_no_key_and_is_told() -> None:
     evaluation = Evaluation(TASKS)
     batch = batch_of([[True, True, True], [True, False, False]])  # blank but for the depth

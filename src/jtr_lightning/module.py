@@ -229,7 +229,8 @@ class PartialLabelModule(Described, L.LightningModule):
     def supervised_losses(self, predictions: Predictions, batch: Batch) -> Tensor:
         """Each sample's loss for each task, ``[B, K]``; 0 with a gradient path where there is no label."""
         losses = [task.loss(predictions[name], batch.labels[name]) for name, task in self.tasks.items()]
-        return torch.stack(losses, 1)
+        # A loader of one's own may leave a hidden label in its place.
+        return torch.where(batch.available, torch.stack(losses, 1), 0.0)
 
     # Training
 

@@ -106,6 +106,19 @@ def test_a_label_without_a_valid_place_moves_no_learned_weight() -> None:
     assert [name for name, gradient in found.items() if gradient == 0] == ["depth"]
 
 
+def test_a_label_that_is_not_available_teaches_nothing_even_where_it_is_not_blank() -> None:
+    module = model()
+    (batch,) = batches(1)
+    batch.available[1] = False
+    _, expected = loss_and_gradients(module, batch)
+    batch.image[1] = 0.5  # whose loss would be another
+    loss, gradients = loss_and_gradients(module, batch)
+    assert module.supervised_losses(module(batch.image), batch)[1].tolist() == [0.0] * len(module.tasks)
+    assert loss > 0
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
+
+
 def test_a_batch_without_any_label_changes_nothing() -> None:
     module = model()
     (batch,) = batches(1)
