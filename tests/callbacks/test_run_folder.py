@@ -1,6 +1,7 @@
 """Numbers of runs, and what metrics.json holds."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,14 @@ def test_the_best_epoch_is_kept_and_the_first_of_equals(tmp_path: Path) -> None:
         callback.on_validation_end(trainer(epoch, score), None)
     kept = json.loads((tmp_path / "metrics.json").read_text())
     assert kept == callback.best == {"best_epoch": 1, "val/score": 0.75, "val/depth/abs_err": 1.0}
+
+
+def test_an_epoch_whose_score_is_no_number_is_not_the_best_for_ever(tmp_path: Path) -> None:
+    callback = RunFolder(tmp_path)
+    for epoch, score in enumerate([math.nan, 0.5, math.nan, 0.25]):
+        callback.on_validation_end(trainer(epoch, score), None)
+    assert callback.best == {"best_epoch": 1, "val/score": 0.5, "val/depth/abs_err": 1.0}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == callback.best
 
 
 def test_sanity_checks_other_ranks_and_sets_without_labels_write_nothing(tmp_path: Path) -> None:

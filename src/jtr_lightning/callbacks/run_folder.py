@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,11 @@ def add_metrics(folder: Path, values: Mapping[str, float]) -> None:
     write_text(folder / METRICS, json.dumps({**known, **dict(sorted(values.items()))}, indent=2) + "\n")
 
 
+def _worst_if_nan(score: float) -> float:
+    """A score to compare with: NaN, than which nothing is more, is worse than all others, as for ModelCheckpoint."""
+    return -math.inf if math.isnan(score) else score
+
+
 class RunFolder(L.Callback):
     """Keeps a run's ``metrics.json`` at the validation metrics of the best epoch so far.
 
@@ -161,7 +167,7 @@ class RunFolder(L.Callback):
             return
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         # Not >=: of equal epochs the first is kept, as ModelCheckpoint does.
-        if not self.best or values[self.monitor] > self.best[self.monitor]:
+        if not self.best or _worst_if_nan(values[self.monitor]) > _worst_if_nan(self.best[self.monitor]):
             self.best = {**values, "best_epoch": trainer.current_epoch}
             if trainer.state.fn == "fit":
                 add_metrics(self.path, self.best)
