@@ -203,7 +203,7 @@ def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Map
 
     Args:
         values: Task name to headline metric, for every task.
-        baseline: Task name to the baseline's headline metric, not 0.
+        baseline: Task name to the baseline's headline metric, above 0.
         tasks: Task name to task.
 
     Returns:

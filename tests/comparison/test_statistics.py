@@ -46,7 +46,9 @@ def test_delta_wants_every_task_and_a_baseline_above_zero() -> None:
     assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) == pytest.approx(75)
     assert delta({"a": 2.0}, {"a": 1.0, "b": 1.0}, better) is None
     assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0}, better) is None
-    assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": 0.0}, better) is None
+    for base in (0.0, -1.0):  # over which a better value would count as worse
+        assert delta({"a": 2.0, "b": 0.5}, {"a": base, "b": 1.0}, better) is None
+        assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": base}, better) is None
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,10 @@ def delta(
         higher_is_better: The tasks and their metrics' directions.
 
     Returns:
-        Percent, above 0 is better; None where a value is missing or the baseline's is 0.
+        Percent, above 0 is better; None where a value is missing, or the baseline's is not above 0, of which nothing
+        is a share.
     """
-    if not all(task in values and baseline.get(task) for task in higher_is_better):
+    if not all(task in values and baseline.get(task, 0.0) > 0 for task in higher_is_better):
         return None
     percent = 100 * fmean(
         (1 if up else -1) * (values[task] - baseline[task]) / baseline[task]
