@@ -26,8 +26,9 @@ class TestFixedWeights:
     def test_weights_that_do_not_fit_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="found 'dept', did you mean 'depth'"):
             FixedWeights({"dept": 1.0}).build(TASKS)
-        with pytest.raises(ConfigError, match="at least 0; found -1"):
-            FixedWeights({"depth": -1.0}).build(TASKS)
+        for weight in (-1.0, math.inf, math.nan):
+            with pytest.raises(ConfigError, match=f"at least 0 and finite; found {weight}"):
+                FixedWeights({"depth": weight}).build(TASKS)
 
 
 class TestUncertaintyWeighting:

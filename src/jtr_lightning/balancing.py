@@ -79,9 +79,9 @@ class FixedWeights(Balancing):
                     f"Parameter `weights` of FixedWeights should name tasks; found '{name}', "
                     f"{did_you_mean(name, tasks)}"
                 )
-            if value < 0:
+            if not 0 <= value < math.inf:
                 raise ConfigError(
-                    f"A weight of FixedWeights should be at least 0; found {value} for '{name}'."
+                    f"A weight of FixedWeights should be at least 0 and finite; found {value} for '{name}'."
                 )
         weight = torch.tensor([float(self.weights.get(name, 1.0)) for name in tasks])
         self.register_buffer("weight", weight, persistent=False)
