@@ -248,6 +248,7 @@ class PartialLabelModule(Described, L.LightningModule):
     def on_fit_start(self) -> None:
         # A trainer with loaders instead of a data module does not tell.
         self.image_size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
+        self.train_losses.reset()  # an earlier training may have ended within an epoch
         if self.trainer.world_size > 1:
             # Every rank was seeded alike; views and draws of one rank should not repeat those of another.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -341,7 +342,13 @@ class PartialLabelModule(Described, L.LightningModule):
             if not math.isnan(mean):
                 self.log(f"train/{name}/loss", mean, sync_dist=True)
 
-    # Validation and test
+    # Validation and test; an earlier one may have ended within its set
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluation("test").reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         predictions = self(batch.image)
