@@ -83,6 +83,18 @@ class Batch:
             index=function(self.index),
         )
 
+    def check_order(self, tasks: Mapping[str, Task]) -> None:
+        """Looks whether the columns of ``available`` are those of some tasks.
+
+        Raises:
+            ConfigError: The labels are of others, or in another order.
+        """
+        if self.tasks != tuple(tasks):
+            raise ConfigError(
+                f"Batch.labels should have the tasks {list(tasks)} in this order; found {list(self.tasks)}. Build data "
+                "and model from the same tasks."
+            )
+
     def validate(self, tasks: Mapping[str, Task]) -> Batch:
         """Checks names, shapes and dtypes against the tasks (no value is read, so a device is never waited for).
 
@@ -100,11 +112,7 @@ class Batch:
                 "Batch.image should be a floating-point tensor [B, 3, H, W]; found "
                 f"{self.image.dtype} {list(self.image.shape)}."
             )
-        if self.tasks != tuple(tasks):
-            raise ConfigError(
-                f"Batch.labels should have the tasks {list(tasks)} in this order; found {list(self.tasks)}. Build data "
-                "and model from the same tasks."
-            )
+        self.check_order(tasks)
         b = len(self)
         for name, task in tasks.items():
             expected = (b, *task.target_shape(*self.size))

@@ -41,7 +41,11 @@ class Evaluation(nn.Module):
         Args:
             predictions: Task name to prediction ``[B, C, ...]``.
             batch: The batch they were made from.
+
+        Raises:
+            ConfigError: The batch has other tasks, or in another order.
         """
+        batch.check_order(self.tasks)
         for name, metric in self.metrics.items():
             label = batch.labels[name]
             labelled = batch.labelled(name).view(-1, *[1] * (label.ndim - 1))

@@ -227,7 +227,12 @@ class PartialLabelModule(Described, L.LightningModule):
         return predictions, features
 
     def supervised_losses(self, predictions: Predictions, batch: Batch) -> Tensor:
-        """Each sample's loss for each task, ``[B, K]``; 0 with a gradient path where there is no label."""
+        """Each sample's loss for each task, ``[B, K]``; 0 with a gradient path where there is no label.
+
+        Raises:
+            ConfigError: The batch has other tasks, or in another order.
+        """
+        batch.check_order(self.tasks)
         losses = [task.loss(predictions[name], batch.labels[name]) for name, task in self.tasks.items()]
         # A loader of one's own may leave a hidden label in its place.
         return torch.where(batch.available, torch.stack(losses, 1), 0.0)

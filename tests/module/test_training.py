@@ -119,6 +119,18 @@ def test_a_label_that_is_not_available_teaches_nothing_even_where_it_is_not_blan
         torch.testing.assert_close(gradient, expected[name], msg=name)
 
 
+def test_a_batch_of_ones_own_has_its_tasks_in_the_modules_order() -> None:
+    module = model()
+    (batch,) = batches(1)
+    batch.labels = dict(reversed(batch.labels.items()))
+    batch.available = batch.available.flip(1)
+    for step in (module.training_step, module.validation_step, module.test_step):
+        with pytest.raises(
+            ConfigError, match=r"the tasks \['segmentation', .* in this order; found \['pitch'"
+        ):
+            step(batch, 0)
+
+
 def test_a_batch_without_any_label_changes_nothing() -> None:
     module = model()
     (batch,) = batches(1)
