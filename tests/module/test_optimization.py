@@ -1,16 +1,21 @@
 """Optimizers and learning rate schedules of PartialLabelModule."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from jtr_lightning.data.base import Split
+from jtr_lightning.data.source import SampleSource
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.regularizers.mtpsl import MTPSL
+from jtr_lightning.scenarios import BoolArray
 from tests.module.parts import data, model, trainer
-from tests.tiny import Agreement
+from tests.tiny import Agreement, TinyData, TinySource, tiny_tasks
 
 LR = 0.05
 
@@ -43,6 +48,21 @@ def test_a_schedule_that_waits_for_the_score_sees_each_validation(tmp_path: Path
     fit.fit(module, data())
     assert seen == [1, 3]
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4 / 2)
+
+
+def test_a_schedule_that_waits_for_the_score_needs_a_label_to_be_measured_with(tmp_path: Path) -> None:
+    class Unlabelled(TinySource):
+        def on_disk(self, tasks: Sequence[str]) -> BoolArray:
+            return np.zeros((self.number, len(tasks)), dtype=bool)
+
+    class Data(TinyData):
+        def source(self, split: Split) -> SampleSource:
+            return Unlabelled(2, 1, "") if split == "val" else super().source(split)
+
+    module = model(lr_scheduler=partial(PLATEAU, mode="max"))
+    fit = trainer(tmp_path, enable_checkpointing=False)
+    with pytest.raises(ConfigError, match="val/score to look at; found no label with a valid place"):
+        fit.fit(module, Data(tasks=list(tiny_tasks())))
 
 
 def test_a_score_below_0_that_stands_still_lowers_the_rate() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -285,6 +286,47 @@ def test_training_lowers_the_loss_of_every_task_that_the_image_tells(tmp_path: P
     )
     after = module.supervised_losses(module(batch.image), batch).mean(0)
     assert (after < before).all()
+
+
+# What is stopped half-way
+
+
+class Stop(L.Callback):
+    """An accident after the first batch."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self._fail)
+
+    def _fail(self, *args: Any, **kwargs: Any) -> None:
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_an_evaluation_that_was_stopped_leaves_nothing_to_the_next(stage: str, tmp_path: Path) -> None:
+    module = model()
+    stop = Stop("on_test_batch_end" if stage == "test" else "on_validation_batch_end")
+    with pytest.raises(InterruptedError):
+        getattr(trainer(tmp_path, callbacks=[stop]), stage)(module, data(), verbose=False)
+    with torch.no_grad():
+        module.network.heads["depth"].bias += 5
+    first, second = (getattr(trainer(tmp_path), stage)(module, data(), verbose=False) for _ in range(2))
+    assert first == second
+
+
+def test_a_training_that_was_stopped_leaves_no_losses_to_the_next(tmp_path: Path) -> None:
+    counts: list[float] = []
+
+    class Count(L.Callback):
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            counts.append(module.train_losses.count[0].item())
+
+    module = model()
+    with pytest.raises(InterruptedError):
+        trainer(tmp_path, callbacks=[Stop("on_train_batch_end")], enable_checkpointing=False).fit(
+            module, data()
+        )
+    trainer(tmp_path, callbacks=[Count()], enable_checkpointing=False).fit(module, data())
+    assert counts == [4, 8]
 
 
 # Training steps of a subclass's own
