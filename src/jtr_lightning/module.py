@@ -27,12 +27,12 @@ from jtr_lightning.checkpoint import (
     read_checkpoint,
 )
 from jtr_lightning.described import Described, rebuild
-from jtr_lightning.errors import ConfigError, check_kind
+from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
-from jtr_lightning.optimization import make_optimizer, stepping, waiting_for_score
+from jtr_lightning.optimization import make_optimizer, show_score, stepping
 from jtr_lightning.regularizers.base import Regularizer, View
-from jtr_lightning.requirements import check_length, check_names, check_trainer
+from jtr_lightning.requirements import check_length, check_names, check_parts, check_trainer
 from jtr_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -106,14 +106,7 @@ class PartialLabelModule(Described, L.LightningModule):
     ) -> None:
         super().__init__()
         check_names(tasks)
-        for name, given, kind, example in (
-            ("network", network, Network, "SMPNetwork('resnet18')"),
-            ("regularizer", regularizer, Regularizer, "JTR()"),
-            ("balancing", balancing, Balancing, "FixedWeights()"),
-            ("baseline", baseline, Baseline, "Baseline('supervised', file='metrics.json')"),
-        ):
-            if given is not None or name == "network":
-                check_kind(name, given, kind, example)
+        check_parts(network, regularizer, balancing, baseline)
         self.tasks = dict(tasks)
         self.network = network.build(tasks)
         self.regularizer = None if regularizer is None else regularizer.build(tasks, network.feature_channels)
@@ -372,14 +365,7 @@ class PartialLabelModule(Described, L.LightningModule):
         Raises:
             ConfigError: There is such a schedule, but no score.
         """
-        score = self._finish_evaluation("val").get("score")
-        for schedule in waiting_for_score(self.trainer):
-            if score is None:
-                raise ConfigError(
-                    "A training with ReduceLROnPlateau should have a val/score to look at; found no label with a valid "
-                    "place in the validation set. Give it some, or another --model.lr_scheduler."
-                )
-            self.lr_scheduler_step(schedule, score)
+        show_score(self, self._finish_evaluation("val").get("score"))
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation("test")

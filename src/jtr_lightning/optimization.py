@@ -22,7 +22,7 @@ MakeSchedule = Callable[[Optimizer], LRScheduler]
 """Makes a schedule of an optimizer, stepped once per epoch."""
 
 _NEVER = sys.maxsize
-"""After how many epochs Lightning steps a schedule that ``waiting_for_score`` finds: it does not."""
+"""After how many epochs Lightning steps a schedule that waits for the score: it does not, see ``show_score``."""
 
 
 class GroupSteps(LRScheduler):
@@ -122,16 +122,28 @@ def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | 
     return {"scheduler": schedule, "monitor": "val/score", "frequency": _NEVER}
 
 
-def waiting_for_score(trainer: L.Trainer) -> list[ReduceLROnPlateau]:
-    """The schedules of ``stepping`` that are to be shown ``val/score`` now, at the end of a validation."""
-    training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-    if not training or not trainer.lightning_module.automatic_optimization:
-        return []
-    return [
-        config.scheduler
-        for config in trainer.lr_scheduler_configs
-        if isinstance(config.scheduler, ReduceLROnPlateau) and config.frequency == _NEVER
-    ]
+def show_score(module: L.LightningModule, score: float | None) -> None:
+    """Steps the schedules of ``stepping`` that wait for ``val/score``, at the end of a validation.
+
+    Args:
+        module: The module that is trained, or measured, which steps none.
+        score: None where there is none.
+
+    Raises:
+        ConfigError: There is such a schedule, but no score.
+    """
+    trainer = module.trainer
+    if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not module.automatic_optimization:
+        return
+    for config in trainer.lr_scheduler_configs:
+        if not isinstance(config.scheduler, ReduceLROnPlateau) or config.frequency != _NEVER:
+            continue
+        if score is None:
+            raise ConfigError(
+                "A training with ReduceLROnPlateau should have a val/score to look at; found no label with a valid "
+                "place in the validation set. Give it some, or another --model.lr_scheduler."
+            )
+        module.lr_scheduler_step(config.scheduler, score)
 
 
 def _check(schedule: LRScheduler, alone: bool) -> None:

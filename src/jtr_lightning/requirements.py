@@ -1,4 +1,4 @@
-"""What a training needs of the names of its tasks, of the trainer and of the length of the training."""
+"""What a training needs of its tasks' names, of its parts, of the trainer and of its own length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.balancing import Balancing
+from jtr_lightning.baseline import Baseline
+from jtr_lightning.errors import ConfigError, check_kind
+from jtr_lightning.networks.base import Network
 from jtr_lightning.regularizers.base import Regularizer
 
 
@@ -34,6 +37,28 @@ def check_names(names: Iterable[str]) -> None:
                 "A task's name should be none that torch's modules have for something else, since it names layers; "
                 f"found '{name}'. Take another, such as '{name}_'."
             )
+
+
+def check_parts(network: object, regularizer: object, balancing: object, baseline: object) -> None:
+    """Looks whether the parts of a module are objects, and no names or classes.
+
+    Args:
+        network: The network.
+        regularizer: None for none, as the others.
+        balancing: The balancing.
+        baseline: The baseline.
+
+    Raises:
+        ConfigError: One is of another kind.
+    """
+    check_kind("network", network, Network, "SMPNetwork('resnet18')")
+    for name, part, kind, example in (
+        ("regularizer", regularizer, Regularizer, "JTR()"),
+        ("balancing", balancing, Balancing, "FixedWeights()"),
+        ("baseline", baseline, Baseline, "Baseline('supervised', file='metrics.json')"),
+    ):
+        if part is not None:
+            check_kind(name, part, kind, example)
 
 
 def check_trainer(trainer: L.Trainer, stage: str) -> None:
