@@ -47,6 +47,14 @@ def test_every_seed_is_a_dot(tmp_path: Path, figures: list[Any]) -> None:
     assert dashed == [pytest.approx(0.6)]
 
 
+def test_a_method_that_was_not_run_has_a_row_like_the_others(tmp_path: Path, figures: list[Any]) -> None:
+    plots.draw(fake_results({**EXAMPLE, ("later", ONELABEL): [None]}), tmp_path)
+    axis = figures[0][0, 0]
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    assert rows[-1] == "later"
+    assert axis.get_ylim() == (len(rows) - 0.5, -0.5)
+
+
 def test_full_labels_are_a_row_where_every_method_has_them(tmp_path: Path, figures: list[Any]) -> None:
     plots.draw(fake_results({**EXAMPLE, ("jtr", FULL): [(0.9, 0.4)]}), tmp_path)
     assert figures[0].shape == (2, 4)

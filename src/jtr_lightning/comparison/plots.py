@@ -135,7 +135,7 @@ def _bars(axis: Axes, rows: list[tuple[str, list[float]]]) -> None:
             )
             axis.scatter(values, [position] * len(values), s=12, alpha=0.6, color=f"C{position}")
     axis.set_yticks(range(len(rows)), [method for method, _ in rows], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, and as much space for one without a value
     axis.tick_params(axis="x", labelsize=8)
     axis.grid(axis="x", alpha=0.3)
 
