@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jtr_lightning.errors import ConfigError, UserError
+from jtr_lightning.errors import ConfigError, KindError, UserError
 
 PACKAGE = __name__.partition(".")[0]
 POSITIONAL = "*"
@@ -206,9 +206,10 @@ def rebuild(description: Any) -> Any:
         named = {name: rebuild(value) for name, value in arguments.items()}
         positional = named.pop(POSITIONAL, [])
         return cls(*positional, **named)
-    except UserError:
-        raise
     except Exception as error:  # a class may make anything of arguments that are none of its own
+        # What a part says of its own arguments is clear; a part of another kind is nobody's choice in a checkpoint.
+        if isinstance(error, UserError) and not isinstance(error, KindError):
+            raise
         raise ConfigError(
             f"The checkpoint should describe a {cls.__name__} that can be made here; found arguments that do not fit "
             f"({type(error).__name__}: {error}). It was written by another version of the class, or is damaged."

@@ -18,6 +18,10 @@ class ConfigError(UserError, ValueError):
     """A parameter has a value that cannot work."""
 
 
+class KindError(ConfigError, TypeError):
+    """A part is an object of another kind, or none."""
+
+
 class DataError(UserError, ValueError):
     """A file of a dataset is missing, unreadable or has unexpected content."""
 
@@ -53,7 +57,7 @@ def check_kind(name: str, value: object, kind: type, example: str) -> None:
         example: How one is made.
 
     Raises:
-        ConfigError: It is of another kind.
+        KindError: It is of another kind.
     """
     if not isinstance(value, kind):
-        raise ConfigError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")
+        raise KindError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")
