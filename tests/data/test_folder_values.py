@@ -32,6 +32,14 @@ def test_a_depth_of_whole_steps_needs_a_scale(root: Path) -> None:
         [data.dataset("train")[i] for i in range(3)]
 
 
+@pytest.mark.parametrize("parameter", ["folders", "keys", "scales", "codings"])
+def test_what_differs_by_task_is_given_by_the_tasks_names(root: Path, parameter: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"`{parameter}` should give a value for each task by its name; found"
+    ):
+        folder(root, "depth", **{parameter: 0.001})
+
+
 def test_an_8_bit_depth_with_a_scale(tmp_path: Path) -> None:
     write(tmp_path, ("images",))
     for i in range(NUMBER):
