@@ -86,7 +86,7 @@ def test_a_search_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match=r"--chosen should be given a file; found '.*pipe': a named pipe"):
-        read_chosen(tmp_path / "pipe")
+        read_chosen([tmp_path / "pipe"])
 
 
 def test_trials_are_runs_whose_own_options_win(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
         "c", "val/score", "onelabel", [100], 4, {"jtr": Choice({"a.b": 0.5, "c": [1, 2]}, 0.25, 1)}
     )
     write_chosen(chosen, tmp_path / "chosen.yaml")
-    assert read_chosen(tmp_path / "chosen.yaml") == chosen
+    assert read_chosen([tmp_path / "chosen.yaml"]) == chosen
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_another_file_is_no_choice(tmp_path: Path, content: Any) -> None:
     with pytest.raises(
         ConfigError, match=r"--chosen should be given the `chosen.yaml` that `jtr compare --search"
     ):
-        read_chosen(write_search(tmp_path / "other.yaml", content))
+        read_chosen([write_search(tmp_path / "other.yaml", content)])
 
 
 @pytest.mark.parametrize("part", [{"seeds": 100}, {"options": None}, {"options": ["lr"]}, {"score": "good"}])
@@ -192,12 +192,43 @@ def test_a_choice_that_was_changed_by_hand_is_looked_at(tmp_path: Path, part: di
     name = next(iter(part))
     (tree if name in tree else tree["methods"]["jtr"]).update(part)
     with pytest.raises(ConfigError, match=r"found other content in"):
-        read_chosen(write_search(path, tree))
+        read_chosen([write_search(path, tree)])
+
+
+def test_a_method_that_was_searched_for_later_joins_the_others(tmp_path: Path) -> None:
+    first = Chosen("one", "val/score", "onelabel", [100], 4, {"jtr": Choice({"a.b": 0.5}, 0.25)})
+    second = replace(first, command="two", methods={"stl": Choice({"c": 1}, 0.5)})
+    paths = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for chosen, path in zip((first, second), paths, strict=True):
+        write_chosen(chosen, path)
+    assert read_chosen(paths) == replace(
+        first, command="one && two", methods={**first.methods, **second.methods}
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"methods": {"jtr": Choice({}, 0.0)}}, r"each method once; found 'jtr' in '.*second.yaml' again"),
+        ({"trials": 8}, r"found the trials 4 in '.*first.yaml' and 8 in '.*second.yaml'"),
+        ({"seeds": [101]}, r"found the seeds \[100\] in .* and \[101\] in"),
+        ({"labels": "halflabels"}, r"found the labels onelabel in .* and halflabels in"),
+        ({"metric": "val/loss"}, r"found the metric val/score in .* and val/loss in"),
+    ],
+)
+def test_searches_that_are_not_alike_do_not_join(tmp_path: Path, other: dict[str, Any], message: str) -> None:
+    first = Chosen("one", "val/score", "onelabel", [100], 4, {"jtr": Choice({"a.b": 0.5}, 0.25)})
+    second = replace(first, **{"methods": {"stl": Choice({"c": 1}, 0.5)}, **other})
+    paths = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for chosen, path in zip((first, second), paths, strict=True):
+        write_chosen(chosen, path)
+    with pytest.raises(ConfigError, match=message):
+        read_chosen(paths)
 
 
 def test_seeds_and_methods_of_a_comparison_are_checked() -> None:
     chosen = Chosen("c", "val/score", "onelabel", [100, 101], 4, {"jtr": Choice({"a.b": 0.5}, 0.25)})
-    path = Path("chosen.yaml")
+    path = "chosen.yaml"
     assert chosen.options_of(METHODS[1:], [0, 1], path) == {"jtr": {"a.b": 0.5}}
     with pytest.raises(
         ConfigError, match=r"--seeds should have none of the search's; found 101 in 'chosen.yaml'"

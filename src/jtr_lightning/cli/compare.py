@@ -82,7 +82,7 @@ def _comparison(
         "reference": plan.find_method(methods, given.reference, "jtr", "--reference"),
     }
     chosen = None if given.chosen is None else read_chosen(given.chosen)
-    options = {} if chosen is None else chosen.options_of(methods, given.seeds, given.chosen)
+    options = {} if chosen is None else chosen.options_of(methods, given.seeds, "' and '".join(given.chosen))
     labels = plan.labels_of(given.scenarios, given.fractions)
     runs = plan.make_plan(methods, labels, given.seeds, overrides, roles["baseline"], options)
     return Comparison(runs, Path(given.out or "runs/compare"), command, roles, chosen)
@@ -171,7 +171,12 @@ def _parser() -> Parser:
     )
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--search", metavar="FILE", help="search for each method's options instead of comparing")
-    one.add_argument("--chosen", metavar="FILE", help="give each method what a search has chosen for it")
+    one.add_argument(
+        "--chosen",
+        action="append",
+        metavar="FILE",
+        help="give each method what a search has chosen for it; again for what another search has",
+    )
     add("--baseline", metavar="METHOD", help="supervised multi-task training, whose delta is 0 (supervised)")
     add("--single-task", metavar="METHOD", help="single-task training (stl)")
     add("--reference", metavar="METHOD", help="what the paired differences are to (jtr)")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -117,13 +117,13 @@ class Chosen:
             f"chosen by {self.metric} of the best epoch, without a look at the test set: `{self.command}`"
         )
 
-    def options_of(self, methods: Sequence[Method], seeds: Sequence[int], path: Path) -> dict[str, Values]:
+    def options_of(self, methods: Sequence[Method], seeds: Sequence[int], source: str) -> dict[str, Values]:
         """What each method of a comparison is given.
 
         Args:
             methods: The comparison's methods.
             seeds: The comparison's seeds.
-            path: The file, for error messages.
+            source: The file or files, for error messages.
 
         Returns:
             Method name to options.
@@ -134,13 +134,13 @@ class Chosen:
         both = sorted(set(seeds) & set(self.seeds))
         if both:
             raise ConfigError(
-                f"--seeds should have none of the search's; found {both[0]} in '{path}', too. Give others, so that the "
-                "numbers are not of the trainings that the options were chosen by."
+                f"--seeds should have none of the search's; found {both[0]} in '{source}', too. Give others, so that "
+                "the numbers are not of the trainings that the options were chosen by."
             )
         for method in methods:
             if method.name not in self.methods:
                 raise ConfigError(
-                    f"The search in '{path}' should have every compared method; found none for '{method.name}', "
+                    f"The search in '{source}' should have every compared method; found none for '{method.name}', "
                     f"{did_you_mean(method.name, self.methods)}"
                 )
         return {method.name: dict(self.methods[method.name].options) for method in methods}
@@ -279,7 +279,48 @@ def write_chosen(chosen: Chosen, path: Path) -> None:
     path.write_text(yaml.safe_dump(asdict(chosen), sort_keys=False, width=120), encoding="utf-8")
 
 
-def read_chosen(path: str | Path) -> Chosen:
+def read_chosen(paths: Sequence[str | Path]) -> Chosen:
+    """Reads what one or more searches wrote, as when a method was searched for later than the others.
+
+    Args:
+        paths: Their ``chosen.yaml``; at least one.
+
+    Returns:
+        The methods of all files. Its command repeats one search after the other.
+
+    Raises:
+        ConfigError: A file cannot be read or is no such file, two have the same method, or one search had another
+            budget than the others: other trials, seeds, labels or another metric.
+    """
+    first, *others = paths
+    joined = _read_chosen(first)
+    for path in others:
+        other = _read_chosen(path)
+        for name, one, two in (
+            ("trials", joined.trials, other.trials),
+            ("seeds", list(joined.seeds), list(other.seeds)),
+            ("labels", joined.labels, other.labels),
+            ("metric", joined.metric, other.metric),
+        ):
+            if one != two:
+                raise ConfigError(
+                    f"The searches of --chosen should be alike, or the comparison is not fair; found the {name} {one} "
+                    f"in '{first}' and {two} in '{path}'."
+                )
+        both = [name for name in other.methods if name in joined.methods]
+        if both:
+            raise ConfigError(
+                f"The searches of --chosen should have each method once; found '{both[0]}' in '{path}' again."
+            )
+        joined = replace(
+            joined,
+            command=f"{joined.command} && {other.command}",
+            methods={**joined.methods, **other.methods},
+        )
+    return joined
+
+
+def _read_chosen(path: str | Path) -> Chosen:
     """Reads what a search wrote.
 
     Raises:
