@@ -30,7 +30,7 @@ from jtr_lightning.described import Described, rebuild
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.evaluation import Evaluation, TaskLosses, measurable
 from jtr_lightning.networks.base import Network
-from jtr_lightning.optimization import make_optimizer, show_score, stepping
+from jtr_lightning.optimization import make_optimizer, show_score, stepping, training_steps
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.requirements import check_length, check_names, check_parts, check_trainer
 from jtr_lightning.tasks import Task
@@ -255,10 +255,10 @@ class PartialLabelModule(Described, L.LightningModule):
         """Learns how long the training is, and tells the regularizer which labels there are.
 
         Raises:
-            ConfigError: The training has no end, but the regularizer's ramp is a share of it.
+            ConfigError: It is not known how long the training is, but the regularizer's ramp is a share of it.
         """
         # Not earlier: it opens the loader, and one that is opened before a checkpoint is read begins its epoch anew.
-        self._total_steps = float(self.trainer.estimated_stepping_batches)
+        self._total_steps = training_steps(self.trainer)
         check_length(self.regularizer, self._total_steps)
         # A loader of one's own may not tell.
         available = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "available", None)

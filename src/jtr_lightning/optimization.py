@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -144,6 +146,30 @@ def show_score(module: L.LightningModule, score: float | None) -> None:
                 "place in the validation set. Give it some, or another --model.lr_scheduler."
             )
         module.lr_scheduler_step(config.scheduler, score)
+
+
+def training_steps(trainer: L.Trainer) -> float:
+    """Steps of the optimizer in a whole training, with accumulated batches that change from epoch to epoch, too.
+
+    Args:
+        trainer: When it has begun to train, so that its loader is open.
+
+    Returns:
+        Their number; infinite for a training without an end, or one whose loader has no length and that has an end by
+        epochs alone.
+    """
+    estimate = float(trainer.estimated_stepping_batches)
+    if estimate < 0:
+        return math.inf
+    changing = [c for c in trainer.callbacks if isinstance(c, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    if not changing or math.isinf(batches) or epochs is None or epochs < 0:
+        return estimate
+    # Lightning's estimate takes the first epoch's number of batches for all.
+    steps = sum(
+        math.ceil(batches / changing[0].get_accumulate_grad_batches(epoch)) for epoch in range(epochs)
+    )
+    return float(steps if trainer.max_steps < 0 else min(steps, trainer.max_steps))
 
 
 def _check(schedule: LRScheduler, alone: bool) -> None:

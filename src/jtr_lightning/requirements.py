@@ -97,14 +97,14 @@ def check_length(regularizer: Regularizer | None, total_steps: float) -> None:
 
     Args:
         regularizer: The regularizer, if there is one.
-        total_steps: Steps of the whole training, infinite for one without an end.
+        total_steps: Steps of the whole training, infinite where nobody knows.
 
     Raises:
-        ConfigError: The training has no end, but the regularizer's ramp is a share of it.
+        ConfigError: It is not known how long the training is, but the regularizer's ramp is a share of it.
     """
     if regularizer is not None and regularizer.ramp and math.isinf(total_steps):
         raise ConfigError(
-            f"Parameter `ramp` of {type(regularizer).__name__} should be 0 in a training without an end, of "
-            f"which no share is ever done; found {regularizer.ramp}. Set `max_epochs` or `max_steps` of the "
-            "trainer (beside `max_time`, which may end it earlier), or `ramp` to 0."
+            f"Parameter `ramp` of {type(regularizer).__name__} should be 0 in a training whose number of steps is not "
+            f"known, of which no share can be told; found {regularizer.ramp}. Set `max_steps` of the trainer, or "
+            "`max_epochs` where the loader has a length (beside `max_time`, which may end it earlier), or `ramp` to 0."
         )

@@ -1,13 +1,15 @@
 """What PartialLabelModule is made of, what it trains by what, and what it logs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from jtr_lightning.balancing import FixedWeights, UncertaintyWeighting
 from jtr_lightning.baseline import Baseline
@@ -184,8 +186,8 @@ def test_each_view_comes_with_its_own_predictions_and_features() -> None:
     torch.testing.assert_close(loss, supervised + predictions[2]["depth"].mean().detach())
 
 
-def test_progress_runs_from_0_to_1(tmp_path: Path) -> None:
-    seen = []
+def watching(seen: list[float]) -> Regularizer:
+    """A regularizer that notes the progress of each step."""
 
     class Watching(Agreement):
         def forward(
@@ -194,14 +196,45 @@ def test_progress_runs_from_0_to_1(tmp_path: Path) -> None:
             seen.append(progress)
             return super().forward(predictions, batches, features, progress)
 
-    trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(model(regularizer=Watching()), data())
-    assert seen == [0, 0.25, 0.5, 0.75]
+    return Watching()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 1 / 4, 2 / 4, 3 / 4]),
+        ({"callbacks": [GradientAccumulationScheduler({0: 2, 1: 1})]}, [0, 0, 1 / 3, 2 / 3]),
+        ({"callbacks": [GradientAccumulationScheduler({0: 2, 1: 1})], "max_steps": 2}, [0, 0, 1 / 2]),
+    ],
+)
+def test_progress_runs_from_0_to_1(tmp_path: Path, options: dict[str, Any], expected: list[float]) -> None:
+    seen: list[float] = []
+    watched = model(regularizer=watching(seen))
+    trainer(tmp_path, max_epochs=2, enable_checkpointing=False, **options).fit(watched, data())
+    assert seen == pytest.approx(expected)
+
+
+class Endless(IterableDataset[Batch]):
+    """A loader's samples without a length."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from batches()
+
+
+def test_a_ramp_needs_a_loader_with_a_length_or_a_number_of_steps(tmp_path: Path) -> None:
+    loader = DataLoader(Endless(), batch_size=None)
+    options: dict[str, Any] = {"max_epochs": 2, "enable_checkpointing": False}
+    with pytest.raises(ConfigError, match=r"`ramp` of ConsistencyRegularization .*; found 0.25"):
+        trainer(tmp_path, **options).fit(model(regularizer=ConsistencyRegularization()), loader, loader)
+    seen: list[float] = []
+    trainer(tmp_path, **options, max_steps=3).fit(model(regularizer=watching(seen)), loader, loader)
+    assert seen == pytest.approx([0, 1 / 3, 2 / 3])
 
 
 def test_a_ramp_needs_an_end_of_the_training(tmp_path: Path) -> None:
     module = model(regularizer=ConsistencyRegularization())
     with pytest.raises(
-        ConfigError, match=r"`ramp` of ConsistencyRegularization .*; found 0.25\. Set `max_ep"
+        ConfigError, match=r"`ramp` of ConsistencyRegularization .*; found 0.25\. Set `max_st"
     ):
         trainer(tmp_path, max_epochs=-1, max_time={"seconds": 30}).fit(module, data())
     # Without one, time alone may end it.
