@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers import JTR, Regularizer
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
+from jtr_lightning.lightning_cli.command_line import command_line
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Regression, Segmentation
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import torch
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
-from jtr_lightning.evaluation import Evaluation, TaskLosses, TaskMeans, delta, score
+from jtr_lightning.evaluation import Evaluation, TaskLosses, TaskMeans, score
 from jtr_lightning.tasks import (
     Classification,
     DenseRegression,
@@ -18,19 +18,6 @@ from jtr_lightning.tasks import (
 )
 
 TASKS = {"segmentation": Segmentation(13), "depth": Depth(), "normals": Normals()}
-
-
-def test_delta_of_a_published_row() -> None:
-    # JTR against supervised MTL, NYU-v2 randomlabels, as printed on the authors' poster: +21.92.
-    supervised = {"segmentation": 27.05, "depth": 0.6624, "normals": 33.58}
-    jtr = {"segmentation": 37.08, "depth": 0.5541, "normals": 29.44}
-    assert delta(jtr, supervised, TASKS) == pytest.approx(21.92, abs=0.01)
-
-
-def test_delta_of_the_baseline_itself_is_0_and_worse_is_negative() -> None:
-    values = {"segmentation": 0.3, "depth": 0.5, "normals": 20.0}
-    assert delta(values, values, TASKS) == 0
-    assert delta({**values, "depth": 0.6}, values, TASKS) == pytest.approx(-100 * 0.2 / 3)
 
 
 def test_score_differences_are_mean_relative_changes_whatever_the_units() -> None:

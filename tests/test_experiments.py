@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.comparison.plan import labels_of, methods_of
 from jtr_lightning.comparison.search import plan_trials, read_search
 from jtr_lightning.data.rooms.datamodule import RoomsDataModule
+from jtr_lightning.lightning_cli.command_line import command_line
 from jtr_lightning.regularizers import JTR, MTPSL
 from tests.test_published import PUBLISHED
 

@@ -25,7 +25,7 @@ import signal
 import sys
 from pathlib import Path
 
-from jtr_lightning.cli.lightning import command_line
+from jtr_lightning.lightning_cli.command_line import command_line
 from tests.reliability.trainings import QUIET, At
 
 small = ["--data.num_workers=0", "--trainer.num_nodes=1", "--trainer.devices=1", "--trainer.strategy=auto"]

@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.batch import Batch
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.metric_facts import delta
 from jtr_lightning.metrics import Sums
 from jtr_lightning.tasks import Task
 
@@ -109,7 +110,9 @@ class Evaluation(nn.Module):
         summary = {"score": score(headlines, self.tasks)} if headlines else {}
         against = None if baseline is None else baseline.headlines(stage, self.tasks)
         if against is not None and len(headlines) == len(self.tasks):
-            summary["delta"] = delta(headlines, against, self.tasks)
+            directions = {name: task.higher_is_better for name, task in self.tasks.items()}
+            better = delta(headlines, against, directions)
+            summary["delta"] = math.nan if better is None else better  # of a training that went astray
         return summary
 
 
@@ -197,27 +200,6 @@ def headline_values(results: Mapping[str, float], tasks: Mapping[str, Task]) -> 
     """The headline metric of each task that has a result."""
     keys = {name: f"{name}/{task.headline}" for name, task in tasks.items()}
     return {name: results[key] for name, key in keys.items() if key in results}
-
-
-def delta(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
-    """How much better than a baseline, averaged over the tasks' headline metrics.
-
-    ``(100 / K) sum_k s_k (M_k - B_k) / B_k`` with ``s_k`` 1 where higher is better and -1 else (Maninis et al., CVPR
-    2019, equation 4). Only ever meaningful beside the baseline's name.
-
-    Args:
-        values: Task name to headline metric, for every task.
-        baseline: Task name to the baseline's headline metric, above 0.
-        tasks: Task name to task.
-
-    Returns:
-        Percent; above 0 is better than the baseline.
-    """
-    terms = [
-        (1 if task.higher_is_better else -1) * (values[name] - baseline[name]) / baseline[name]
-        for name, task in tasks.items()
-    ]
-    return 100 * sum(terms) / len(terms)
 
 
 def score(values: Mapping[str, float], tasks: Mapping[str, Task]) -> float:

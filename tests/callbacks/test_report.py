@@ -15,9 +15,9 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from jtr_lightning.baseline import Baseline
+from jtr_lightning.callbacks.best_metrics import BestMetrics
 from jtr_lightning.callbacks.panel_logger import PanelLogger
 from jtr_lightning.callbacks.report import Report
-from jtr_lightning.callbacks.run_folder import RunFolder
 from jtr_lightning.cli.main import main
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -295,7 +295,7 @@ def test_a_training_leaves_its_page(tmp_path: Path) -> None:
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=2, logger=CSVLogger(tmp_path, name="", version=""),
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, log_every_n_steps=1,
-        callbacks=[RunFolder(tmp_path), PanelLogger(1, 3, 1), Report(folder=tmp_path)],
+        callbacks=[BestMetrics(tmp_path), PanelLogger(1, 3, 1), Report(folder=tmp_path)],
     )  # fmt: skip
     trainer.fit(module, data)
     found = Page((tmp_path / "report.html").read_text())

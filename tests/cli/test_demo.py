@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from jtr_lightning.cli import demo
-from jtr_lightning.cli.console import program
 from jtr_lightning.cli.main import main
+from jtr_lightning.console import program
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.scenarios import OneLabel
 from tests.tiny import Agreement, TinyData, ToyNetwork

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from jtr_lightning.cli import lightning as lightning_cli
 from jtr_lightning.cli import predict as predict_cli
 from jtr_lightning.cli.main import main
+from jtr_lightning.lightning_cli import command_line
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.prediction import predictor as predictor_module
 from tests.checkpoints import save_checkpoint
@@ -151,7 +151,7 @@ def test_a_module_of_the_users_own_is_imported_on_request(given, tmp_path, capsy
 
 def test_without_images_lightning_predicts(monkeypatch, capsys) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(lightning_cli, "run", calls.append)
+    monkeypatch.setattr(command_line, "run", calls.append)
     assert main(["predict", "--ckpt_path", "a.ckpt", "--data", "X"]) == 0
     assert capsys.readouterr().out == ""
     assert main(["predict", "--help"]) == 0

@@ -17,8 +17,8 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 
-from jtr_lightning.cli.console import program
 from jtr_lightning.cli.main import main
+from jtr_lightning.console import program
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.sweeps import local
 from jtr_lightning.sweeps.local import metric_of

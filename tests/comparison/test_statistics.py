@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jtr_lightning import evaluation
-from jtr_lightning.comparison.statistics import Paired, Summary, delta, gap_closed, paired_difference, summary
-from tests.toy import toy_tasks
+from jtr_lightning.comparison.statistics import Paired, Summary, gap_closed, paired_difference, summary
 
 
 def test_summary_has_the_deviation_of_a_sample() -> None:
@@ -19,36 +15,13 @@ def test_summary_has_the_deviation_of_a_sample() -> None:
     assert summary([]) is None
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=4, max_size=4))
-def test_delta_is_the_delta_of_a_training(pairs: list[tuple[float, float]]) -> None:
-    tasks = toy_tasks()
-    values = {name: pair[0] for name, pair in zip(tasks, pairs, strict=True)}
-    baseline = {name: pair[1] for name, pair in zip(tasks, pairs, strict=True)}
-    better = {name: task.higher_is_better for name, task in tasks.items()}
-    expected = evaluation.delta(values, baseline, tasks)
-    assert delta(values, baseline, better) == pytest.approx(expected, abs=1e-9)
-
-
 def test_a_value_that_is_no_number_is_missing() -> None:
-    better = {"a": True, "b": False}
     for bad in (math.nan, math.inf):
         assert summary([1.0, bad, 3.0]) == Summary(2.0, math.sqrt(2), 2)
         assert summary([bad, bad]) is None
-        assert delta({"a": bad, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) is None
-        assert delta({"a": 2.0, "b": 0.5}, {"a": bad, "b": 1.0}, better) is None
         assert gap_closed(bad, 0.4, 0.8, True) is None
         assert gap_closed(0.5, bad, 0.8, True) is None
         assert paired_difference({0: bad, 1: 4.0}, {0: 1.0, 1: 1.0}) == Paired(3.0, None, None, 1)
-
-
-def test_delta_wants_every_task_and_a_baseline_above_zero() -> None:
-    better = {"a": True, "b": False}
-    assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) == pytest.approx(75)
-    assert delta({"a": 2.0}, {"a": 1.0, "b": 1.0}, better) is None
-    assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0}, better) is None
-    for base in (0.0, -1.0):  # over which a better value would count as worse
-        assert delta({"a": 2.0, "b": 0.5}, {"a": base, "b": 1.0}, better) is None
-        assert delta({"a": 2.0, "b": 0.5}, {"a": 1.0, "b": base}, better) is None
 
 
 @pytest.mark.parametrize(

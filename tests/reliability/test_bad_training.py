@@ -16,10 +16,10 @@ from jtr_lightning.batch import Batch
 from jtr_lightning.callbacks.guard import MOST_PENDING, NonFiniteGuard, OnNonFinite, _Check, _Step
 from jtr_lightning.callbacks.resume import Resume
 from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
 from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import ConfigError, TrainingError
+from jtr_lightning.lightning_cli.command_line import command_line
 from jtr_lightning.module import PartialLabelModule, StepLosses
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.tasks import Depth, Segmentation

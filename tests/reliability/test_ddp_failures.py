@@ -40,7 +40,7 @@ from datetime import timedelta
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy
 from jtr_lightning.callbacks.resume import Resume
-from jtr_lightning.cli.resuming import stopping_with_a_checkpoint
+from jtr_lightning.lightning_cli.resuming import stopping_with_a_checkpoint
 from jtr_lightning.module import PartialLabelModule
 from tests.toy import ToyDataModule, ToyNetwork
 

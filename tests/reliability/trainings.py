@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.callbacks.resume import Resume
-from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.testing.comparing import same

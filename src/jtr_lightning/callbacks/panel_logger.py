@@ -21,9 +21,7 @@ from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.dataset import PartialLabelDataset, collate
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule, Predictions
-
-FOLDER = "panels"
-"""Where a run folder keeps the pictures, and what they are called in W&B and TensorBoard."""
+from jtr_lightning.run_folder import PANELS
 
 
 class PanelLogger(L.Callback):
@@ -208,10 +206,10 @@ _SHOWN_BY = (WandbLogger, TensorBoardLogger, CSVLogger)
 def _show(logger: Logger, picture: Image.Image, epoch: int, step: int) -> None:
     """Gives the picture to a logger in its own way."""
     if isinstance(logger, WandbLogger):
-        logger.log_image(FOLDER, [picture], step=step, caption=[f"epoch {epoch}"])
+        logger.log_image(PANELS, [picture], step=step, caption=[f"epoch {epoch}"])
     elif isinstance(logger, TensorBoardLogger):
-        logger.experiment.add_image(FOLDER, np.asarray(picture), step, dataformats="HWC")
+        logger.experiment.add_image(PANELS, np.asarray(picture), step, dataformats="HWC")
     elif isinstance(logger, CSVLogger):
-        folder = Path(logger.log_dir) / FOLDER
+        folder = Path(logger.log_dir) / PANELS
         folder.mkdir(parents=True, exist_ok=True)
         picture.save(folder / f"epoch_{epoch:04d}.png")

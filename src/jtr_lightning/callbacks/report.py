@@ -21,7 +21,7 @@ class Report(L.Callback):
     """Keeps what was trained on what in ``facts.json``, and writes ``report.html`` when the training ends.
 
     The page is made from the files of the run folder: ``metrics.csv`` and ``metrics.json`` (``CSVLogger`` and
-    ``RunFolder`` write them), ``panels/`` (``PanelLogger``) and ``config.yaml``. What is missing is left out.
+    ``BestMetrics`` write them), ``panels/`` (``PanelLogger``) and ``config.yaml``. What is missing is left out.
 
     Args:
         single_task: Single-task training to compare with beside the model's own baseline (supervised multi-task

@@ -12,10 +12,10 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, EarlyStopping, LearningRateMonitor
 from rich.table import Table
 
-from jtr_lightning.cli.console import console
-from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.profiling import StepCost, StepProfiler
 
 _EPILOG = """\

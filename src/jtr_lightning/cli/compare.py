@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jtr_lightning.cli.compared_runs import ComparedRuns, Comparison, Search
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console
 from jtr_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def run(arguments: list[str]) -> int:
     rest, overrides = split_overrides(arguments)
     given = _parser().parse_args(rest)
     # After the parser, whose --help should answer at once.
-    from jtr_lightning.cli.lightning import LARGEST_SEED
     from jtr_lightning.comparison import plan
+    from jtr_lightning.lightning_cli.command_line import LARGEST_SEED
 
     methods = plan.methods_of(given.configs)
     if given.jobs < 1:

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.run_display import RunDisplay
+from jtr_lightning.console import console
 from jtr_lightning.disk import make_folder
 from jtr_lightning.errors import ConfigError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from jtr_lightning.cli.main import EXIT_USAGE
 from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.exits import EXIT_USAGE
 
 ACTIONS = {
     "make": ("jtr_lightning.cli.data_make", "generate a dataset, in any of the supported layouts"),

@@ -12,14 +12,14 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.data_options import parse_with_dataset, parser_of, usable_cores
-from jtr_lightning.cli.main import EXIT_USER_ERROR
+from jtr_lightning.console import console
 from jtr_lightning.data.base import PartialLabelDataModule, Split
 from jtr_lightning.data.checking import SplitFacts, check
 from jtr_lightning.data.contact_sheet import Part, choose, contact_sheet
 from jtr_lightning.data.doubts import LabelFacts, class_names, expected
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.exits import EXIT_USER_ERROR
 from jtr_lightning.tasks import Task
 
 SHEETS = Path("runs") / "check"

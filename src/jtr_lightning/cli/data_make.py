@@ -75,7 +75,7 @@ def run(arguments: list[str]) -> None:
         if value is not None and value < least:
             raise ConfigError(f"Option --{name} should be at least {least}; found {value}.")
     # After the parser, whose --help should answer at once.
-    from jtr_lightning.cli.console import console, program
+    from jtr_lightning.console import console, program
     from jtr_lightning.data.rooms.all_layouts import LAYOUTS
     from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 

@@ -15,11 +15,11 @@ from typing import Any, cast
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from jtr_lightning.cli.configs import option, read_config
-from jtr_lightning.cli.messages import sentence
-from jtr_lightning.cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.lightning_cli.configs import option, read_config
+from jtr_lightning.lightning_cli.messages import sentence
+from jtr_lightning.lightning_cli.mistakes import mistakes_as_user_errors
 
 USAGE = (
     "Which dataset: ROOT --dataset NAME, or --config FILE with the `data` of a training; --data.PARAMETER VALUE sets "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.data_options import parse_with_dataset, parser_of, usable_cores
+from jtr_lightning.console import console
 from jtr_lightning.data.packing import pack
 from jtr_lightning.errors import ConfigError
 

@@ -12,8 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.data_options import instantiate, names_a_dataset, parse, parse_with_dataset, parser_of
+from jtr_lightning.console import console
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.scenarios import BoolArray, SampleTable, Scenario
 from jtr_lightning.splits import write_split

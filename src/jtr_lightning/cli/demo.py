@@ -13,15 +13,15 @@ from PIL import Image
 import jtr_lightning
 from jtr_lightning.batch import Batch, join
 from jtr_lightning.callbacks.panels import panels
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS
-from jtr_lightning.cli.console import console, program
-from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console, program
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.dataset import collate
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.profiling import peak_memory
+from jtr_lightning.run_folder import CHECKPOINTS
 
 CONFIG = Path("experiments") / "rooms" / "demo.yaml"
 RESULTS = Path("experiments") / "rooms" / "results"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jtr_lightning.callbacks.run_folder import run_of_checkpoint
 from jtr_lightning.cli.checkpoints import add_checkpoint, load
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console
 from jtr_lightning.export import FORMATS, Exported, export_model
 from jtr_lightning.export.exporting import REASON
+from jtr_lightning.run_folder import run_of_checkpoint
 
 
 def run(arguments: list[str]) -> None:

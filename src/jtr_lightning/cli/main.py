@@ -6,21 +6,14 @@ the standard library and our own errors; each subcommand's module is imported wh
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from jtr_lightning._version import __version__
-from jtr_lightning.errors import UserError, did_you_mean
-
-EXIT_OK = 0
-EXIT_USER_ERROR = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
-TRACEBACK_VARIABLE = "JTR_TRACEBACK"
+from jtr_lightning.errors import did_you_mean
+from jtr_lightning.exits import EXIT_OK, EXIT_USAGE, TRACEBACK_VARIABLE, exit_code_of, print_error
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Command:
         return loaded
 
 
-_LIGHTNING = "jtr_lightning.cli.lightning:run"
+_LIGHTNING = "jtr_lightning.lightning_cli.command_line:run"
 
 COMMANDS: dict[str, Command] = {
     "fit": Command(_LIGHTNING, "train a network, from a config file", keeps_name=True),
@@ -102,22 +95,10 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] = CO
     if name not in commands:
         kind = "option" if name.startswith("-") else "subcommand"
         hint = "see 'jtr --help'." if kind == "option" else did_you_mean(name, commands)
-        _print_error(f"jtr has no {kind} '{name}': {hint}")
+        print_error(f"jtr has no {kind} '{name}': {hint}")
         return EXIT_USAGE
-    return _run(commands[name], arguments if commands[name].keeps_name else rest)
-
-
-def _run(command: Command, arguments: list[str]) -> int:
-    try:
-        return command.load()(arguments) or EXIT_OK
-    except UserError as error:
-        if os.environ.get(TRACEBACK_VARIABLE) == "1":
-            raise
-        _print_error(str(error))
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        _print_error("interrupted.")
-        return EXIT_INTERRUPTED
+    command = commands[name]
+    return exit_code_of(lambda: command.load()(arguments if command.keeps_name else rest))
 
 
 def _help(commands: Mapping[str, Command]) -> str:
@@ -136,10 +117,6 @@ def _help(commands: Mapping[str, Command]) -> str:
             f"A mistake in what you gave is told in one sentence; {TRACEBACK_VARIABLE}=1 shows where it was found",
         ]
     )
-
-
-def _print_error(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

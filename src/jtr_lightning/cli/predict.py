@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jtr_lightning.cli.checkpoints import add_checkpoint, find_device, load
-from jtr_lightning.cli.console import console, counted
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console, counted
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.prediction import Predictor, Summary, predict_folder
 from jtr_lightning.prediction.files import RAW_FORMATS
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> None:
     if any(argument.partition("=")[0] == "--images" for argument in arguments):
         _predict_folder(arguments)
         return
-    from jtr_lightning.cli.lightning import run as run_lightning
+    from jtr_lightning.lightning_cli.command_line import run as run_lightning
 
     if "-h" in arguments or "--help" in arguments:
         console().print(_NOTE, soft_wrap=True)

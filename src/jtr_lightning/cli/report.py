@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jtr_lightning.cli.console import console
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console
 from jtr_lightning.errors import ConfigError
 
 

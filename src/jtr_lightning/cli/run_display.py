@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from jtr_lightning.cli.console import console
+from jtr_lightning.console import console
 
 if TYPE_CHECKING:
     from jtr_lightning.comparison.plan import Run

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jtr_lightning.cli.compare import split_overrides
-from jtr_lightning.cli.console import console, program
 from jtr_lightning.cli.parser import Parser
+from jtr_lightning.console import console, program
 from jtr_lightning.errors import ConfigError
 
 if TYPE_CHECKING:

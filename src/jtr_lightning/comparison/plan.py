@@ -259,7 +259,7 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
     Raises:
         ConfigError: The file or an override does not fit.
     """
-    from jtr_lightning.cli.lightning import command_line
+    from jtr_lightning.lightning_cli.command_line import command_line
 
     # A log file is no place for progress bars. The seeds are replaced afterwards, for each run.
     decided = [

@@ -10,8 +10,8 @@ from jtr_lightning.comparison.commit import short
 from jtr_lightning.comparison.markdown import cell, interval, table
 from jtr_lightning.comparison.plan import Labels
 from jtr_lightning.comparison.results import Results, config_file
-from jtr_lightning.comparison.statistics import delta, gap_closed, paired_difference, summary
-from jtr_lightning.metric_facts import MetricFacts
+from jtr_lightning.comparison.statistics import gap_closed, paired_difference, summary
+from jtr_lightning.metric_facts import MetricFacts, delta
 
 if TYPE_CHECKING:
     from jtr_lightning.comparison.search import Chosen

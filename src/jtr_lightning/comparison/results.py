@@ -203,7 +203,7 @@ def write_csv(results: Results, path: Path) -> None:
     Columns of metrics are the score that the checkpoint was chosen by and everything that was measured on test.
     """
     # It brings Lightning, which reading results does not need.
-    from jtr_lightning.callbacks.run_folder import MONITOR
+    from jtr_lightning.run_folder import MONITOR
 
     keys = dict.fromkeys(key for result in results.by_name.values() for key in result.metrics)
     metrics = [key for key in keys if key == MONITOR or key.startswith("test/")]

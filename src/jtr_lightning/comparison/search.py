@@ -24,7 +24,6 @@ from typing import Any
 
 import yaml
 
-from jtr_lightning.callbacks.run_folder import MONITOR
 from jtr_lightning.comparison.plan import (
     Labels,
     Method,
@@ -37,6 +36,7 @@ from jtr_lightning.comparison.plan import (
 from jtr_lightning.comparison.results import Result, Results
 from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.run_folder import MONITOR
 from jtr_lightning.sweeps.names import described
 
 Values = dict[str, Any]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from jtr_lightning.callbacks.run_folder import MONITOR
 from jtr_lightning.comparison.commit import short
 from jtr_lightning.comparison.markdown import cell, table
 from jtr_lightning.comparison.plan import Run
 from jtr_lightning.comparison.results import Results
 from jtr_lightning.comparison.search import Trial, best_of, trials_of
+from jtr_lightning.run_folder import MONITOR
 from jtr_lightning.sweeps.names import short_names
 
 _NOTES = f"""\

@@ -1,4 +1,4 @@
-"""Numbers over seeds: means, deltas, the share of a gap that is closed, paired differences.
+"""Numbers over seeds: means, the share of a gap that is closed, paired differences.
 
 A training that went astray may have a metric that is NaN or infinite. Such a value counts as missing everywhere here.
 """
@@ -49,29 +49,6 @@ def summary(values: Sequence[float]) -> Summary | None:
     if not finite:
         return None
     return Summary(fmean(finite), stdev(finite) if len(finite) > 1 else None, len(finite))
-
-
-def delta(
-    values: Mapping[str, float], baseline: Mapping[str, float], higher_is_better: Mapping[str, bool]
-) -> float | None:
-    """How much better than a baseline in percent, averaged over the tasks (Maninis et al., CVPR 2019).
-
-    Args:
-        values: Task to metric.
-        baseline: Task to the baseline's metric.
-        higher_is_better: The tasks and their metrics' directions.
-
-    Returns:
-        Percent, above 0 is better; None where a value is missing, or the baseline's is not above 0, of which nothing
-        is a share.
-    """
-    if not all(task in values and baseline.get(task, 0.0) > 0 for task in higher_is_better):
-        return None
-    percent = 100 * fmean(
-        (1 if up else -1) * (values[task] - baseline[task]) / baseline[task]
-        for task, up in higher_is_better.items()
-    )
-    return percent if math.isfinite(percent) else None
 
 
 def gap_closed(value: float, baseline: float, full: float, higher_is_better: bool) -> float | None:

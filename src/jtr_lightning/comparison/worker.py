@@ -12,17 +12,17 @@ import torch
 from filelock import FileLock, Timeout
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS, METRICS_LOG
 from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.cli.lightning import CommandLine, command_line
-from jtr_lightning.cli.main import Command, main
 from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.curves import points_of
 from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
 from jtr_lightning.disk import written_whole
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.exits import exit_code_of
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.run_folder import CHECKPOINTS, METRICS_LOG
 
 TRAINING = "training"
 """The run folder of the training, inside of the run's."""
@@ -134,6 +134,4 @@ def _device_name(device: torch.device) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        main(["run", *sys.argv[1:]], {"run": Command("jtr_lightning.comparison.worker:run", "trains a run")})
-    )
+    sys.exit(exit_code_of(lambda: run(sys.argv[1:])))

@@ -17,13 +17,11 @@ from typing import Any
 
 from PIL import Image
 
-from jtr_lightning.callbacks.panel_logger import FOLDER
-from jtr_lightning.callbacks.run_folder import CONFIG, METRICS_LOG, read_metrics
-from jtr_lightning.comparison.statistics import delta
 from jtr_lightning.disk import write_text
-from jtr_lightning.metric_facts import MetricFacts
+from jtr_lightning.metric_facts import MetricFacts, delta
 from jtr_lightning.reporting.curves import draw, panels_of, read_log
 from jtr_lightning.reporting.facts import read_facts
+from jtr_lightning.run_folder import CONFIG, METRICS_LOG, PANELS, read_metrics
 
 REPORT = "report.html"
 TEMPLATE = "report.html.j2"
@@ -288,7 +286,7 @@ def _labels(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pictures(folder: Path) -> list[tuple[str, str]]:
     """Title and data URI of the last panels, and of the first where there are more; no damaged ones."""
-    found = [(_PANEL.fullmatch(path.name), path) for path in (folder / FOLDER).glob("*.png")]
+    found = [(_PANEL.fullmatch(path.name), path) for path in (folder / PANELS).glob("*.png")]
     by_epoch = {int(name[1]): path for name, path in found if name}
     shown = []
     for epoch in sorted({max(by_epoch), min(by_epoch)}, reverse=True) if by_epoch else []:

@@ -17,11 +17,11 @@ import lightning as L
 import torch
 from filelock import FileLock, Timeout
 
-from jtr_lightning.cli.configs import last_given
-from jtr_lightning.cli.console import counted
-from jtr_lightning.cli.lightning import CommandLine, command_line
+from jtr_lightning.console import counted
 from jtr_lightning.disk import make_folder
 from jtr_lightning.errors import ConfigError, UserError, did_you_mean
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
+from jtr_lightning.lightning_cli.configs import last_given
 from jtr_lightning.reporting.wandb_logger import grouped
 from jtr_lightning.sweeps.file import Sweep
 from jtr_lightning.sweeps.names import described

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jtr_lightning.cli.main import main
-from tests.cli.tiny_trainings import BASE
+from tests.lightning_cli.tiny_trainings import BASE
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
-from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import main
-from tests.cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
+from tests.lightning_cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
 
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
 

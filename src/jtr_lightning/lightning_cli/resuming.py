@@ -19,15 +19,14 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.checkpoint_files import LAST, newest_whole_checkpoint
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS, CONFIG, METRICS_LOG
 from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.cli.configs import option
-from jtr_lightning.cli.main import EXIT_INTERRUPTED
 from jtr_lightning.disk import make_folder, read_yaml
 from jtr_lightning.errors import ConfigError, UserError
+from jtr_lightning.exits import EXIT_INTERRUPTED, EXIT_TERMINATED
+from jtr_lightning.lightning_cli.configs import option
+from jtr_lightning.run_folder import CHECKPOINTS, CONFIG, METRICS_LOG
 
 RESUME = "--resume"
-EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells report it
 
 
 def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from jtr_lightning.baseline import Baseline
-from jtr_lightning.cli.tables import metrics_table
+from jtr_lightning.lightning_cli.tables import metrics_table
 from jtr_lightning.tasks import Depth, Segmentation, Task
 
 TASKS: dict[str, Task] = {"segmentation": Segmentation(3), "depth": Depth()}

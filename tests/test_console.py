@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jtr_lightning.cli.console import program
+from jtr_lightning.console import program
 
 
 def program_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

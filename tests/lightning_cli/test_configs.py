@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jtr_lightning.cli.configs import check_names, forget_replaced_classes, option, read_config
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.configs import check_names, forget_replaced_classes, option, read_config
 
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.5, "weight_decay": 0.2}}
 

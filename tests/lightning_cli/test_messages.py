@@ -7,8 +7,8 @@ import pytest
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from jtr_lightning.cli.messages import sentence
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.lightning_cli.messages import sentence
 from jtr_lightning.module import PartialLabelModule
 from tests.tiny import TinyData, ToyNetwork
 

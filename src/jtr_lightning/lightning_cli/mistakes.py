@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from jtr_lightning.cli.resuming import RESUME
 from jtr_lightning.errors import ConfigError, UserError
+from jtr_lightning.lightning_cli.resuming import RESUME
 
 _OF_EARLY_STOPPING = "Early stopping conditioned on metric"
 """How Lightning begins to say that a monitored metric does not exist; the known ones follow."""

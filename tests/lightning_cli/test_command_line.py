@@ -13,10 +13,10 @@ import pytest
 import torch
 import yaml
 
-from jtr_lightning.cli.lightning import CommandLine, command_line
 from jtr_lightning.cli.main import main
+from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
 from jtr_lightning.module import PartialLabelModule
-from tests.cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
+from tests.lightning_cli.tiny_trainings import ALL_TASKS, BASE, TRAINER, best
 from tests.tiny import Agreement, Albedo, TinyData, ToyNetwork, tiny_tasks
 
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
@@ -177,7 +177,7 @@ def test_what_was_measured_is_shown_where_the_runs_folder_is_of_somebody_else(
     def refuse(folder: Path, values: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("jtr_lightning.cli.lightning.add_metrics", refuse)
+    monkeypatch.setattr("jtr_lightning.lightning_cli.command_line.add_metrics", refuse)
     assert main(["test", "--ckpt_path", best(trained)]) == 1
     printed = capsys.readouterr()
     assert "miou" in printed.out

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from jtr_lightning.disk import read_yaml, write_text
 from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.run_folder import CONFIG, run_of_checkpoint
 
 PartPath = tuple[str, ...]
 
@@ -207,3 +208,20 @@ def _forget(tree: Any, path: PartPath, class_name: str) -> bool:
         return _forget(tree.get(path[0]), path[1:], class_name)
     same = str(tree.get("class_path")).rpartition(".")[2] == class_name.rpartition(".")[2]
     return "class_path" in tree and not same and tree.pop("init_args", None) is not None
+
+
+def asks_for_text(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for a help or for the config, which need neither data nor checkpoint."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
+
+
+def with_config_of_run(arguments: list[str]) -> list[str]:
+    """Puts the config of the checkpoint's run first when no config is given."""
+    if option(arguments, "--config", "-c"):
+        return arguments
+    checkpoints = option(arguments, "--ckpt_path")
+    folder = run_of_checkpoint(checkpoints[-1]) if checkpoints else None
+    if folder is None:
+        return arguments
+    return [arguments[0], "--config", str(folder / CONFIG), *arguments[1:]]

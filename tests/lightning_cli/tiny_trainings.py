@@ -1,6 +1,6 @@
 """Options of a training that takes a second, for the tests of the command line."""
 
-from jtr_lightning.cli.lightning import CommandLine
+from jtr_lightning.lightning_cli.command_line import CommandLine
 from tests.tiny import tiny_tasks
 
 TRAINER = [

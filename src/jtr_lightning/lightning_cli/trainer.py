@@ -10,9 +10,9 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from jtr_lightning.callbacks.resume import Resume
-from jtr_lightning.callbacks.run_folder import CHECKPOINTS, MONITOR
-from jtr_lightning.cli.resuming import csv_log
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.resuming import csv_log
+from jtr_lightning.run_folder import CHECKPOINTS, MONITOR
 
 
 class Trainer(L.Trainer):

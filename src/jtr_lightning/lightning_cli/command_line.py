@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pkgutil
-import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,43 +13,46 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from jtr_lightning.callbacks.best_metrics import BestMetrics
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.prediction_writer import PredictionWriter
 from jtr_lightning.callbacks.progress import loss_bar
 from jtr_lightning.callbacks.report import publish
-from jtr_lightning.callbacks.run_folder import (
-    CONFIG,
-    RunFolder,
-    add_metrics,
-    new_run_folder,
-    remove_unused,
-    run_of_checkpoint,
-)
 from jtr_lightning.callbacks.summary import TrainingSummary
 from jtr_lightning.checkpoint import read_checkpoint
-from jtr_lightning.cli import reporting
-from jtr_lightning.cli.configs import (
+from jtr_lightning.console import console, quiet
+from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli import reporting
+from jtr_lightning.lightning_cli.configs import (
     SaveWholeConfig,
+    asks_for_text,
     check_names,
     forget_replaced_classes,
     option,
     read_config,
+    with_config_of_run,
 )
-from jtr_lightning.cli.console import console, quiet
-from jtr_lightning.cli.messages import sentence
-from jtr_lightning.cli.mistakes import mistakes_as_user_errors
-from jtr_lightning.cli.resuming import (
+from jtr_lightning.lightning_cli.messages import sentence
+from jtr_lightning.lightning_cli.mistakes import mistakes_as_user_errors
+from jtr_lightning.lightning_cli.parts import find_parts
+from jtr_lightning.lightning_cli.resuming import (
     RESUME,
     near,
     restoring,
     resumed,
     stopping_with_a_checkpoint,
 )
-from jtr_lightning.cli.tables import metrics_table
-from jtr_lightning.cli.trainer import Trainer, checkpoints, expect_a_validation, loggers
-from jtr_lightning.data.base import PartialLabelDataModule
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.tables import metrics_table
+from jtr_lightning.lightning_cli.trainer import Trainer, checkpoints, expect_a_validation, loggers
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.run_folder import (
+    CONFIG,
+    add_metrics,
+    new_run_folder,
+    remove_unused,
+    run_of_checkpoint,
+)
 
 LARGEST_SEED = 2**32 - 1
 """Numpy's, which Lightning seeds, too."""
@@ -90,10 +90,10 @@ def command_line(
     Raises:
         UserError: Something in the arguments, the config files or the data does not fit.
     """
-    _find_parts()
+    find_parts()
     given, old_folder = resumed(list(arguments))
     with quiet(), mistakes_as_user_errors(), restoring():
-        return (kind or CommandLine)(_with_config_of_run(given), old_folder or folder, callbacks)
+        return (kind or CommandLine)(with_config_of_run(given), old_folder or folder, callbacks)
 
 
 class CommandLine(LightningCLI):
@@ -202,7 +202,7 @@ class CommandLine(LightningCLI):
         arguments = cast(list[str], args)
         subcommand = arguments[0]
         options = [key for key, _ in self._parser(subcommand).get_defaults().items()]
-        if not _asks_for_text(arguments):
+        if not asks_for_text(arguments):
             names = {name.partition(".")[0] for name in options}
             for path, tree in self.given_configs.items():
                 check_names(path, tree, names, f"jtr {subcommand}")
@@ -262,7 +262,7 @@ class CommandLine(LightningCLI):
                 config["logger"] = loggers(config["logger"], self.folder, self._get(self.config, "ckpt_path"))
                 every = self._get(self.config_init, "checkpoint_every_n_steps")
                 callbacks.extend(checkpoints(config, self.folder, every))
-                callbacks.append(RunFolder(self.folder))
+                callbacks.append(BestMetrics(self.folder))
                 callbacks.extend(self.looked_at(self.folder))
             else:
                 config["logger"] = config["logger"] or False
@@ -317,7 +317,7 @@ class CommandLine(LightningCLI):
         """Trains, and prints the metrics of the best epoch."""
         with stopping_with_a_checkpoint(self.folder, self._publish):
             self.trainer.fit(**kwargs, weights_only=True)
-        folders = [c for c in self.trainer.callbacks if isinstance(c, RunFolder)]  # type: ignore[attr-defined]
+        folders = [c for c in self.trainer.callbacks if isinstance(c, BestMetrics)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}
         self.metrics = best or _logged(self.trainer, "val")
         # In files epochs count from 0, on the progress bar from 1.
@@ -378,38 +378,5 @@ class CommandLine(LightningCLI):
             out.print(f"Run folder: {near(self.folder)}", soft_wrap=True)
 
 
-def _asks_for_text(arguments: Sequence[str]) -> bool:
-    """Whether the arguments ask for a help or for the config, which need neither data nor checkpoint."""
-    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-    return any(flag in ("-h", "--print_config") or flag.endswith(("--help", ".help")) for flag in flags)
-
-
 def _logged(trainer: L.Trainer, stage: str) -> dict[str, float]:
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{stage}/")}
-
-
-def _find_parts() -> None:
-    """Imports the package's parts, so that a config may name a class without its module.
-
-    The current folder is where a user's own modules are looked for, as ``python -m`` does.
-    """
-    here = str(Path.cwd())  # not "": the parser works in a config's folder while it reads it
-    if here not in sys.path:
-        sys.path.append(here)
-    for room in ("tasks", "networks", "regularizers", "data"):
-        package = import_module(f"jtr_lightning.{room}")
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            import_module(module.name)
-    for module_name in ("scenarios", "balancing", "aggregation"):
-        import_module(f"jtr_lightning.{module_name}")
-
-
-def _with_config_of_run(arguments: list[str]) -> list[str]:
-    """Puts the config of the checkpoint's run first when no config is given."""
-    if option(arguments, "--config", "-c"):
-        return arguments
-    checkpoints = option(arguments, "--ckpt_path")
-    folder = run_of_checkpoint(checkpoints[-1]) if checkpoints else None
-    if folder is None:
-        return arguments
-    return [arguments[0], "--config", str(folder / CONFIG), *arguments[1:]]

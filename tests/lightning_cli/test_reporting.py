@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jtr_lightning.cli.lightning import command_line
 from jtr_lightning.cli.main import main
-from jtr_lightning.cli.reporting import RunTensorBoardLogger, write_out_logger
 from jtr_lightning.errors import ConfigError
+from jtr_lightning.lightning_cli.command_line import command_line
+from jtr_lightning.lightning_cli.reporting import RunTensorBoardLogger, write_out_logger
 from jtr_lightning.reporting.wandb_logger import PartialLabelWandbLogger
 from tests.tiny import TinyData, ToyNetwork
 
@@ -116,7 +116,7 @@ def test_wrong_numbers_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_training_without_wandb_does_not_import_it() -> None:
     code = (
-        "import sys; from tests.cli.test_reporting import BASE, command_line;"
+        "import sys; from tests.lightning_cli.test_reporting import BASE, command_line;"
         "command_line(['fit', *BASE]); print({'wandb', 'tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run(
