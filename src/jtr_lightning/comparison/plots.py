@@ -7,6 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from jtr_lightning.comparison.curves import Curve
 from jtr_lightning.comparison.plan import FULL, Labels
 from jtr_lightning.comparison.report import deltas, task_head
@@ -83,6 +86,14 @@ def _figure(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _save(figure: Any, path: Path) -> None:
+    """Writes a picture with 256 colours, a quarter of the size in files that are committed."""
+    figure.set_dpi(120)
+    figure.canvas.draw()
+    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    pixels.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def _grid(blocks: int, panels: int) -> tuple[Any, list[list[Axes]]]:
     """A figure with the same panels in each of several blocks below one another.
 
@@ -117,7 +128,7 @@ def _draw_scenarios(results: Results, scenarios: list[Labels], path: Path) -> No
                 full = summary(list(values_of(results.baseline, results.full)))
                 if full is not None:
                     axis.axvline(full.mean, linestyle="--", linewidth=1, color="gray")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _bars(axis: Axes, rows: list[tuple[str, list[float]]]) -> None:
@@ -170,7 +181,7 @@ def _draw_shares(results: Results, shares: list[Labels], path: Path) -> None:
         axis.tick_params(axis="y", labelsize=8)
         axis.grid(alpha=0.3)
     _legend(figure)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
@@ -200,7 +211,7 @@ def _draw_curves(results: Results, curves: Sequence[Curve], path: Path) -> None:
                     means = [fmean(points[epoch] for points in seeds) for epoch in epochs]
                     axis.plot(epochs, means, color=f"C{number}", linewidth=1.8, label=method)
     _legend(figure)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _legend(figure: Any) -> None:
