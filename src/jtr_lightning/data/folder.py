@@ -24,17 +24,17 @@ from jtr_lightning.tasks import DenseTask, Task
 _SPLITS = ("train", "val", "test")
 
 
-class FolderScaled(Scaled):
+class _FolderScaled(Scaled):
     """``Scaled`` with the advice that fits ``FolderDataModule``."""
 
     scale_remedy = "Give it with `scales`, for example 0.001 for a depth in millimetres."
     nan_remedy = "Set `nan_is_invalid: true` if they mark pixels without a value."
 
 
-def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
+def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: bool) -> _FolderScaled:
     """The coding of measured values: as usual for the task, or with its own value for an invalid pixel."""
     if isinstance(usual, Scaled):
-        return FolderScaled(
+        return _FolderScaled(
             usual.scale if scale is None else scale,
             usual.invalid,
             usual.hole,
@@ -42,8 +42,8 @@ def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: 
             usual.channels,
         )
     if not isinstance(task, DenseTask):
-        return FolderScaled(scale, nan_is_invalid=nan_is_invalid)
-    return FolderScaled(
+        return _FolderScaled(scale, nan_is_invalid=nan_is_invalid)
+    return _FolderScaled(
         scale, hole=task.blank_value, nan_is_invalid=nan_is_invalid, channels=task.target_channels
     )
 
