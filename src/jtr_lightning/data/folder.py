@@ -17,7 +17,7 @@ from jtr_lightning.data.folder_source import IMAGE_KEY, Files, FolderSource, fil
 from jtr_lightning.data.source import without_sample
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
 from jtr_lightning.disk import is_there
-from jtr_lightning.errors import ConfigError, DataError, did_you_mean
+from jtr_lightning.errors import ConfigError, DataError, check_number, did_you_mean
 from jtr_lightning.splits import read_split
 from jtr_lightning.tasks import DenseTask, Task
 
@@ -128,6 +128,8 @@ class FolderDataModule(PartialLabelDataModule):
                 f"holds; found {tasks!r}."
             )
         super().__init__(root, dict(tasks), **kwargs)
+        check_number("val_share", val_share)
+        check_number("test_share", test_share)
         if not (val_share >= 0 and test_share >= 0 and val_share + test_share <= 1):
             raise ConfigError(
                 "Parameters `val_share` and `test_share` should be at least 0 and at most 1 together; found "
@@ -167,6 +169,8 @@ class FolderDataModule(PartialLabelDataModule):
     ) -> dict[str, Coding]:
         chosen: dict[str, Coding] = {}
         steps = self._of_tasks("scales", scales)
+        for name, step in steps.items():
+            check_number(f"scales['{name}']", step)
         given = self._of_tasks("codings", codings)
         for name, task in self.tasks.items():
             if name in steps and name in given:

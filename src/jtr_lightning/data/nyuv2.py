@@ -15,7 +15,7 @@ from jtr_lightning.data.nyuv2_depth_only import DepthOnlyLayout, find_depth_only
 from jtr_lightning.data.nyuv2_mat import CLASSES_13, CLASSES_40, MAT_NAME, MatFiles, MatSource
 from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import SampleSource
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.scenarios import BoolArray, SampleTable
 from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 
@@ -115,6 +115,7 @@ class NYUv2DataModule(PartialLabelDataModule):
             self._check_extra()
 
     def _check_extra(self) -> None:
+        check_number("extra_ratio", self.extra_ratio)
         if not self.extra_ratio > 0:
             raise ConfigError(
                 f"Parameter `extra_ratio` should be above 0, the extra samples for each labelled one; found "
