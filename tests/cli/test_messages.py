@@ -117,6 +117,14 @@ def model(**init_args: Any) -> dict[str, Any]:
             {"model": {"class_path": "PartialLabelModule"}},
             "PartialLabelModule should be given network; give --model.network, or a --config that does.",
         ),
+        (
+            {"model": model(lr_scheduler="StepLR")},
+            "StepLR should be given step_size; give --model.lr_scheduler.step_size, or a --config that does.",
+        ),
+        (
+            {"model": model(optimizer="Adam", lr_scheduler="CyclicLR")},
+            "CyclicLR should be given base_lr, max_lr; give --model.lr_scheduler.base_lr --model.lr_scheduler.max_lr",
+        ),
     ],
 )
 def test_the_innermost_mistake_is_named(

@@ -22,6 +22,13 @@ _CALLABLE = re.compile(
     r"(?P<told>(?:(?!expects a function)(?:.|\n))+?)\. Got value: Namespace\(class_path='(?P<name>[^']+)'.*$",
     re.MULTILINE,
 )
+_CALLABLE_MISSING = re.compile(
+    r"^(?P<indentation> *)(?P<before>.*)Type \S.* expects a function or a callable class: "
+    r"(?P<told>the following arguments are required: .+)"
+    r"(?=(?:\n(?! *Given value: ).*)*\n *Given value: Namespace\(class_path='(?P<name>[^']+)')",
+    re.MULTILINE,
+)
+"""The same where it lacks an argument: then the value stands behind all that the parameter might have been."""
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NUMBERS = ("<class 'float'>", "<class 'int'>", "<class 'bool'>")
@@ -62,7 +69,8 @@ def sentence(message: str, options: Iterable[str] = ()) -> str:
     Returns:
         What was expected, what was found, where, and near matches where there are any.
     """
-    message = _CALLABLE.sub(_like_other_classes, message)
+    for pattern in (_CALLABLE_MISSING, _CALLABLE):
+        message = pattern.sub(_like_other_classes, message)
     found = _NO_HELP.search(message)
     if found:
         return _no_help(found.group(1), found.group(2).strip(), message[: found.start()])
