@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 
-from jtr_lightning.data.mixing import OfLabelledPart
 from jtr_lightning.data.rooms.all_layouts import LAYOUTS
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.lightning_cli.command_line import CommandLine, command_line
@@ -117,11 +116,7 @@ def test_it_trains_with_the_settings_of_the_authors(
     assert type(scheduler) is torch.optim.lr_scheduler.StepLR
     assert (scheduler.step_size, scheduler.gamma) == (200, 0.5)
     assert done.datamodule.batch_size == BATCH_SIZE[config.partition("/")[0]]
-    scenario = done.datamodule.scenario
-    if config == EXTRA:
-        assert isinstance(scenario, OfLabelledPart)
-        scenario = scenario.scenario
-    assert type(scenario) is PUBLISHED[config]
+    assert type(done.datamodule.scenario) is PUBLISHED[config]
     augmentation, jtr = done.datamodule.augmentation, done.model.regularizer
     assert augmentation is not None
     flip = 0.0 if config.startswith("nyuv2") else 0.5

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, check_number, did_you_mean
 from jtr_lightning.tasks import Task
 
 
@@ -79,6 +79,7 @@ class FixedWeights(Balancing):
                     f"Parameter `weights` of FixedWeights should name tasks; found '{name}', "
                     f"{did_you_mean(name, tasks)}"
                 )
+            check_number(f"weights['{name}']", value)
             if not 0 <= value < math.inf:
                 raise ConfigError(
                     f"A weight of FixedWeights should be at least 0 and finite; found {value} for '{name}'."
@@ -137,6 +138,7 @@ class DynamicWeightAverage(Balancing):
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
+        check_number("temperature", temperature)
         if not temperature > 0:
             raise ConfigError(f"Parameter `temperature` should be above 0; found {temperature}.")
         self.temperature = temperature

@@ -6,8 +6,9 @@ line prints it without a traceback and exits with code 1 or 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from numbers import Real
 
 
 class UserError(Exception):
@@ -61,3 +62,35 @@ def check_kind(name: str, value: object, kind: type, example: str) -> None:
     """
     if not isinstance(value, kind):
         raise KindError(f"Parameter `{name}` should be an object such as {example}; found {value!r}.")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuses what is no number, mostly text, before it is compared with one.
+
+    Args:
+        name: The parameter.
+        value: What was given.
+
+    Raises:
+        KindError: It is no number.
+    """
+    if not isinstance(value, Real):
+        raise KindError(f"Parameter `{name}` should be a number; found {value!r}.")
+
+
+def check_numbers(name: str, values: object) -> None:
+    """Refuses what is no list of numbers.
+
+    Args:
+        name: The parameter.
+        values: What was given.
+
+    Raises:
+        KindError: It is something else, or has something else in it.
+    """
+    if (
+        not isinstance(values, Sequence)
+        or isinstance(values, str)
+        or not all(isinstance(v, Real) for v in values)
+    ):
+        raise KindError(f"Parameter `{name}` should be a list of numbers; found {values!r}.")

@@ -27,7 +27,7 @@ _NEVER = sys.maxsize
 """After how many epochs Lightning steps a schedule that waits for the score: it does not, see ``show_score``."""
 
 
-class GroupSteps(LRScheduler):
+class _GroupSteps(LRScheduler):
     """``lr gamma**(epoch // step_size)`` for single groups of an optimizer, whatever its other schedules do to them.
 
     To be stepped after the optimizer's other schedules, which set the learning rates of all groups.
@@ -91,7 +91,7 @@ def make_optimizer(
     for made in schedules:
         _check(made, alone=not steps)
     if steps:
-        schedules.append(GroupSteps(optimizer, rates, steps))
+        schedules.append(_GroupSteps(optimizer, rates, steps))
     return optimizer, schedules
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, check_number, did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +162,8 @@ class FractionLabels(Scenario):
 
     def __init__(self, fraction: float | dict[str, float] = 0.5) -> None:
         shares = fraction.values() if isinstance(fraction, dict) else [fraction]
+        for share in shares:
+            check_number("fraction", share)
         if not all(0 < share <= 1 for share in shares):
             raise ConfigError(f"Parameter `fraction` should be above 0 and at most 1; found {fraction}.")
         self.fraction = fraction

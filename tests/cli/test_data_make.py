@@ -70,13 +70,33 @@ class TestMake:
         printed = capsys.readouterr().out
         assert "Nothing is wrong." in printed
         assert re.search(r"^ *depth +\S+ +\S+ +\S+ +[1-5]\.", printed, re.MULTILINE), "metres"
-        with pytest.raises(SystemExit, match="0"):
-            main([*shlex.split(train)[1:], "--print_config"])
-        assert "FolderDataModule" in capsys.readouterr().out
+        one_step = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu"]
+        assert main([*shlex.split(train)[1:], *one_step, "--data.batch_size", "2"]) == 0
         config = tmp_path / "my rooms/folder.yaml"
         config.write_text(f"# mine\n{config.read_text()}")
         make(tmp_path / "my rooms", "folder")
         assert config.read_text().startswith("# mine\n"), "never written anew"
+
+    @pytest.mark.parametrize("layout", ["taskonomy", "nyuv2", "cityscapes", "folder"])
+    @pytest.mark.parametrize("numbers", [(0, 2, 2), (4, 0, 2)])
+    def test_a_split_without_rooms_is_in_no_command(
+        self, tmp_path: Path, layout: str, numbers: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ("--num", "--num_val", "--num_test")
+        command = ["data", "make", "rooms", "--out", str(tmp_path / "rooms"), "--layout", layout, *SMALL]
+        for option, number in zip(options, numbers, strict=True):
+            command[command.index(option) + 1] = str(number)
+        assert main(command) == 0
+        (look,) = re.findall("`(.+?)`", capsys.readouterr().out)
+        # The option takes all that follows it.
+        assert main([*shlex.split(look)[1:], "--sheet", "", "--workers", "0"]) == 0
+        assert "Nothing is wrong." in capsys.readouterr().out
+
+    def test_two_rooms_are_too_few_for_one_label_each_of_three_tasks(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["data", "make", "rooms", "--out", str(tmp_path / "two"), *SMALL, "--num", "2"]) == 0
+        assert "jtr fit" not in capsys.readouterr().out
 
     @pytest.mark.parametrize("layout", ["nyuv2_h5", "nyuv2_sync"])
     def test_depth_only_frames_are_looked_at_beside_labelled_ones(
@@ -108,6 +128,14 @@ class TestMake:
             ([], "are required: what, --out"),
             (["house", "--out", "x"], "'rooms'; found 'house'"),
             (["rooms", "--out", "x", "--layout", "nyu"], "did you mean 'nyuv2'"),
+            (
+                ["rooms", "--out", "x", "--layout", "nyuv2_h5", "--num", "0"],
+                "Option --num should be at least 1, so that the form 'nyuv2_h5' has a room; found 0.",
+            ),
+            (
+                ["rooms", "--out", "x", "--num", "0", "--num_val", "0", "--num_test", "0"],
+                "Option --num or --num_val or --num_test should be at least 1",
+            ),
             (["rooms", "--out", "x", "--num", "-3"], "Option --num should be at least 0; found -3"),
             (["rooms", "--out", "x", "--workers", "0"], "Option --workers should be at least 1; found 0"),
             (["rooms", "--out", "x", "--num_v", "3"], "no option '--num_v'; did you mean"),

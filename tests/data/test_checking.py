@@ -103,6 +103,16 @@ def test_an_empty_split_is_a_problem_but_for_testing(tiny: TinyDataModule) -> No
     assert len(report["test"].notes) == 1
 
 
+def test_a_folder_of_no_known_layout_is_told_once(tmp_path: Path) -> None:
+    report = check(NYUv2DataModule(tmp_path), progress=False)
+    (problem,) = report["train"].problems
+    assert "should hold NYU-v2" in problem
+    assert [*report["val"].problems, *report["test"].problems, *report["test"].notes] == []
+    # A note on the test split is no reason to keep quiet about a problem.
+    report = check(NYUv2DataModule(tmp_path), ("test", "train"), progress=False)
+    assert (report["test"].notes, report["train"].problems) == ([problem], [problem])
+
+
 def test_a_task_without_any_label_is_a_problem(tiny: TinyDataModule) -> None:
     for path in (tiny.root / "train/depth").iterdir():
         path.unlink()

@@ -211,7 +211,9 @@ class TestExtraFrames:
 
     def test_the_scenario_is_that_of_the_labelled_samples_alone(self, rooms: Path, tmp_path: Path) -> None:
         alone = NYUv2DataModule(rooms / "nyuv2", scenario=OneLabel(), seed=3).dataset("train").available
-        joined = self.make(rooms, scenario=OneLabel(), seed=3).dataset("train").available
+        data = self.make(rooms, scenario=OneLabel(), seed=3)
+        assert isinstance(data.scenario, OneLabel)  # as reports name it
+        joined = data.dataset("train").available
         assert np.array_equal(joined[:5], alone)
         assert joined[5:].sum(0).tolist() == [0, 5, 0]
         names = [str(i) for i in range(5)]

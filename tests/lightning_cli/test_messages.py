@@ -1,18 +1,26 @@
 """Messages of the parser as sentences, for every place of a config where something may be wrong."""
 
+import re
 from argparse import ArgumentError
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from jtr_lightning.data import FolderDataModule, NYUv2DataModule, TaskonomyDataModule
 from jtr_lightning.data.base import PartialLabelDataModule
+from jtr_lightning.data.codings import Coding
 from jtr_lightning.lightning_cli.messages import sentence
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.scenarios import Scenario
 from tests.tiny import TinyData, ToyNetwork
 
-__all__ = ["TinyData", "ToyNetwork"]  # found by their short names once imported
+# Found by their short names once imported.
+__all__ = ["FolderDataModule", "NYUv2DataModule", "TaskonomyDataModule", "TinyData", "ToyNetwork"]
 
 TINY: dict[str, Any] = {"class_path": "TinyData", "init_args": {}}
 MODEL: dict[str, Any] = {"class_path": "PartialLabelModule", "init_args": {"network": "ToyNetwork"}}
@@ -109,6 +117,14 @@ def model(**init_args: Any) -> dict[str, Any]:
             {"model": {"class_path": "PartialLabelModule"}},
             "PartialLabelModule should be given network; give --model.network, or a --config that does.",
         ),
+        (
+            {"model": model(lr_scheduler="StepLR")},
+            "StepLR should be given step_size; give --model.lr_scheduler.step_size, or a --config that does.",
+        ),
+        (
+            {"model": model(optimizer="Adam", lr_scheduler="CyclicLR")},
+            "CyclicLR should be given base_lr, max_lr; give --model.lr_scheduler.base_lr --model.lr_scheduler.max_lr",
+        ),
     ],
 )
 def test_the_innermost_mistake_is_named(
@@ -140,6 +156,39 @@ def test_help_of_an_unknown_class_is_told(
     with pytest.raises(ArgumentError, match=r".") as caught:
         parser.parse_args(["--data=TinyData", "--model=PartialLabelModule", *arguments])
     assert sentence(str(caught.value)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "base", "own"),
+    [
+        (
+            {"data": data(scenario="Unheard")},
+            Scenario,
+            "DomainSplit FractionLabels FullLabels HalfLabels OneLabel RandomLabels SplitFile",
+        ),
+        (
+            {"data": {"class_path": "FolderDataModule", "init_args": {"codings": {"depth": "Unheard"}}}},
+            Coding,
+            "AsStored ClassIds CurvatureColours DepthSteps Levels MostLikely Scaled UnitVectors",
+        ),
+        ({"model": model(optimizer="Unheard")}, Optimizer, ""),
+        ({"model": model(lr_scheduler="Unheard")}, LRScheduler, ""),
+    ],
+    ids=["scenario", "coding", "optimizer", "lr_scheduler"],
+)
+def test_known_classes_are_those_that_can_be_chosen(
+    given: dict[str, Any], base: type, own: str, parser: LightningArgumentParser
+) -> None:
+    names = re.findall(r"'(\w+)'", told(parser, **given).partition("known are")[2])
+    assert len(names) == len(set(names)) > 0
+    assert base.__name__ not in names
+    classes = {cls.__name__ for cls in _subclasses(base) if cls.__module__.startswith("jtr_lightning.")}
+    assert classes & set(names) == set(own.split())  # other tests have classes of their own
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield from (cls, *_subclasses(cls))
 
 
 def test_a_parameter_before_its_class_is_told(parser: LightningArgumentParser) -> None:

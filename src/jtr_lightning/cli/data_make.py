@@ -8,29 +8,31 @@ from pathlib import Path
 from jtr_lightning.cli.parser import Parser
 from jtr_lightning.errors import ConfigError, DataError, did_you_mean
 
-_CHECK = "Look at it with `{jtr} data check {folder} --dataset {dataset}`"
+_CHECK = "Look at it with `{jtr} data check {folder} --dataset {dataset}{splits}`"
 _EXTRA = (
     "Make labelled frames for it with `{jtr} data make rooms --layout nyuv2 --out {labelled}` and look at both with "
     "`{jtr} data check {labelled} --dataset {dataset} --data.extra_root {folder} --data.size {size}`"
 )
-_CONFIG = (
-    "Look at it with `{jtr} data check --config {config}`, train on it with `{jtr} fit --config {config}`"
-)
+_CHECK_CONFIG = "Look at it with `{jtr} data check --config {config}{splits}`"
+_TRAIN_CONFIG = "; train on it with `{jtr} fit --config {config} --model.network SegNet`"
 _TRAIN = (
-    "train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder} "
+    "; train on it with `{jtr} fit --config experiments/rooms/jtr.yaml --data.root {folder} "
     "--data.size {size}{rooms}`"
 )
 _NEXT = {
-    "taskonomy": (f"{_CHECK}; {_TRAIN}", "rooms"),
-    "nyuv2": (_CHECK, "nyuv2"),
-    "nyuv2_mat": (_CHECK, "nyuv2"),
-    "nyuv2_h5": (_EXTRA, "nyuv2"),
-    "nyuv2_sync": (_EXTRA, "nyuv2"),
-    "cityscapes": (_CHECK, "cityscapes"),
-    "cityscapes_npy": (_CHECK, "cityscapes"),
-    "folder": (_CONFIG, ""),
+    "taskonomy": (_CHECK, _TRAIN, "rooms"),
+    "nyuv2": (_CHECK, "", "nyuv2"),
+    "nyuv2_mat": (_CHECK, "", "nyuv2"),
+    "nyuv2_h5": (_EXTRA, "", "nyuv2"),
+    "nyuv2_sync": (_EXTRA, "", "nyuv2"),
+    "cityscapes": (_CHECK, "", "cityscapes"),
+    "cityscapes_npy": (_CHECK, "", "cityscapes"),
+    "folder": (_CHECK_CONFIG, _TRAIN_CONFIG, ""),
 }
-"""What to do next with a dataset of each layout, and as which dataset it is read."""
+"""What to do next with a dataset of each layout, how to train on it where a command does, and as what it is read."""
+_TO_TRAIN = {"train": 3, "val": 1}
+"""The rooms without which no training starts: one for each of the tasks, of which ``OneLabel`` leaves a room one."""
+_OPTIONS = {"train": "num", "val": "num_val", "test": "num_test"}
 
 _LEAST = {"num": 0, "num_val": 0, "num_test": 0, "seed": 0, "workers": 1}
 
@@ -80,24 +82,35 @@ def run(arguments: list[str]) -> None:
     from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 
     layout = LAYOUTS[given.layout]()
-    numbers = {"train": given.num, "val": given.num_val, "test": given.num_test}
-    placed = {split: number if split in layout.splits else 0 for split, number in numbers.items()}
+    placed = {
+        split: getattr(given, name) if split in layout.splits else 0 for split, name in _OPTIONS.items()
+    }
+    if not any(placed.values()):
+        options = " or ".join(f"--{_OPTIONS[split]}" for split in layout.splits)
+        raise ConfigError(
+            f"Option {options} should be at least 1, so that the form '{layout.name}' has a room; found 0."
+        )
     height, width = given.size
     spec = RoomsSpec(**placed, height=height, width=width, seed=given.seed)
     folder = make_rooms(given.out, spec, layout, given.workers)
     counts = ", ".join(f"{number} {split}" for split, number in placed.items() if number)
-    next_step, dataset = _NEXT[layout.name]
+    look, train, dataset = _NEXT[layout.name]
     # All of them, since the config of the command has its own.
     rooms = {f"num_{split}": number for split, number in placed.items()} | {"rooms_seed": given.seed}
     places = {
         "folder": folder,
         "labelled": folder.with_name(f"{folder.name}_labelled"),
-        "config": _folder_config(folder) if next_step is _CONFIG else "",
+        "config": _folder_config(folder) if look is _CHECK_CONFIG else "",
         "size": f"[{height},{width}]",
     }
     words = {name: shlex.quote(str(place)) for name, place in places.items()}
     words["rooms"] = "".join(f" --data.{name} {number}" for name, number in rooms.items())
-    told = next_step.format(jtr=program(), dataset=dataset, **words)
+    # The others would be told as a problem.
+    made = [split for split, number in placed.items() if number]
+    words["splits"] = "" if {"train", "val"} <= set(made) else f" --splits {' '.join(made)}"
+    if any(placed[split] < least for split, least in _TO_TRAIN.items()):
+        train = ""
+    told = (look + train).format(jtr=program(), dataset=dataset, **words)
     for line in (f"Rooms are in {folder} ({counts}).", told):
         console().print(line, soft_wrap=True, markup=False)
 

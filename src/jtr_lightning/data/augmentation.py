@@ -12,7 +12,7 @@ import numpy as np
 from jtr_lightning.data.resizing import carried
 from jtr_lightning.data.source import Array
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number, check_numbers
 
 
 @dataclass
@@ -58,6 +58,13 @@ class Augmentation(Described):
         colour_changes: int = 2,
         colour_strength: int = 5,
     ) -> None:
+        check_numbers("scales", scales)
+        for name, value in (
+            ("flip", flip),
+            ("colour_changes", colour_changes),
+            ("colour_strength", colour_strength),
+        ):
+            check_number(name, value)
         if not scales or any(not 1 <= scale < float("inf") for scale in scales):
             raise ConfigError(
                 f"Parameter `scales` should have at least one number, each at least 1; found {list(scales)}."

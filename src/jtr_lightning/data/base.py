@@ -19,7 +19,7 @@ from jtr_lightning.data.loader import SampleLoader, use_one_thread
 from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import SampleSource
 from jtr_lightning.errors import ConfigError, DataError, check_kind, did_you_mean
-from jtr_lightning.scenarios import FullLabels, SampleTable, Scenario
+from jtr_lightning.scenarios import BoolArray, FullLabels, SampleTable, Scenario
 from jtr_lightning.tasks import Task
 
 __all__ = ["PartialLabelDataModule", "PartialLabelDataset", "Sample", "Split", "collate"]
@@ -200,13 +200,27 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         return PartialLabelDataset(
             source=source,
             tasks=self.tasks,
-            available=self.scenario.availability(table, self.seed) if training else table.on_disk,
+            available=self.availability(table) if training else table.on_disk,
             size=self.size,
             augmentation=self.augmentation if training else None,
             seed=self.seed,
             on_error=self.on_error,
             split=split,
         )
+
+    def availability(self, table: SampleTable) -> BoolArray:
+        """Which labels of the training set may be used; a subclass may draw its scenario for some samples alone.
+
+        Args:
+            table: The training set.
+
+        Returns:
+            bool ``[N, K]``.
+
+        Raises:
+            ConfigError: The scenario does not fit the set.
+        """
+        return self.scenario.availability(table, self.seed)
 
     def _table(self, source: SampleSource) -> SampleTable:
         names = tuple(self.tasks)

@@ -128,8 +128,13 @@ def _open(data: PartialLabelDataModule, split: Split, told: set[str]) -> SplitFa
         on_disk = source.on_disk(tuple(data.tasks))
     except DataError as error:
         facts = SplitFacts(None, np.zeros((0, len(data.tasks)), dtype=bool))
-        # A dataset without a test split can be trained on; without the others it cannot.
-        (facts.notes if split == "test" else facts.problems).append(str(error))
+        if str(error) not in told:
+            # A dataset without a test split can be trained on; without the others it cannot.
+            if split == "test":
+                facts.notes.append(str(error))
+            else:
+                facts.problems.append(str(error))
+                told.add(str(error))
         return facts
     facts = SplitFacts(source, on_disk)
     for found, sentences in ((facts.problems, source.problems()), (facts.notes, source.remarks())):

@@ -17,7 +17,7 @@ from jtr_lightning.data.cityscapes_official import (
 from jtr_lightning.data.codings import ClassIds, Scaled
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
 from jtr_lightning.data.source import SampleSource
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.tasks import Depth, Segmentation, Task
 
 INVERSE_STATISTICS = (0.138, 0.110)
@@ -95,6 +95,7 @@ class CityscapesDataModule(PartialLabelDataModule):
         ):
             if value not in allowed:
                 raise ConfigError(f"Parameter `{name}` should be one of {list(allowed)}; found {value!r}.")
+        check_number("max_depth", max_depth)
         if not max_depth > 0:
             raise ConfigError(f"Parameter `max_depth` should be above 0 metres; found {max_depth}.")
         self.classes: Literal[19, 7, 2] = classes  # these before the base class asks for the known tasks

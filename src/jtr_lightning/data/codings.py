@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
 from jtr_lightning.tasks.dense import IGNORE
 
@@ -189,6 +189,8 @@ class Scaled(Coding):
         nan_is_invalid: bool = False,
         channels: int | None = None,
     ) -> None:
+        if scale is not None:
+            check_number("scale", scale)
         if scale is not None and not scale > 0:
             raise ConfigError(f"Parameter `scale` should be above 0; found {scale}.")
         self.scale = scale
@@ -244,6 +246,8 @@ class Levels(Coding):
         maximum: float | None = None,
         invalid: float | None = None,
     ) -> None:
+        if maximum is not None:
+            check_number("maximum", maximum)
         if maximum is not None and not maximum > 0:
             raise ConfigError(f"Parameter `maximum` should be above 0; found {maximum}.")
         self.low = low

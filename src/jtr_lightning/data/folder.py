@@ -17,24 +17,24 @@ from jtr_lightning.data.folder_source import IMAGE_KEY, Files, FolderSource, fil
 from jtr_lightning.data.source import without_sample
 from jtr_lightning.data.tables import header_of, read_image_labels, read_rows
 from jtr_lightning.disk import is_there
-from jtr_lightning.errors import ConfigError, DataError, did_you_mean
+from jtr_lightning.errors import ConfigError, DataError, check_number, did_you_mean
 from jtr_lightning.splits import read_split
 from jtr_lightning.tasks import DenseTask, Task
 
 _SPLITS = ("train", "val", "test")
 
 
-class FolderScaled(Scaled):
+class _FolderScaled(Scaled):
     """``Scaled`` with the advice that fits ``FolderDataModule``."""
 
     scale_remedy = "Give it with `scales`, for example 0.001 for a depth in millimetres."
     nan_remedy = "Set `nan_is_invalid: true` if they mark pixels without a value."
 
 
-def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: bool) -> FolderScaled:
+def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: bool) -> _FolderScaled:
     """The coding of measured values: as usual for the task, or with its own value for an invalid pixel."""
     if isinstance(usual, Scaled):
-        return FolderScaled(
+        return _FolderScaled(
             usual.scale if scale is None else scale,
             usual.invalid,
             usual.hole,
@@ -42,8 +42,8 @@ def _scaled_for(task: Task, usual: Coding, scale: float | None, nan_is_invalid: 
             usual.channels,
         )
     if not isinstance(task, DenseTask):
-        return FolderScaled(scale, nan_is_invalid=nan_is_invalid)
-    return FolderScaled(
+        return _FolderScaled(scale, nan_is_invalid=nan_is_invalid)
+    return _FolderScaled(
         scale, hole=task.blank_value, nan_is_invalid=nan_is_invalid, channels=task.target_channels
     )
 
@@ -128,6 +128,8 @@ class FolderDataModule(PartialLabelDataModule):
                 f"holds; found {tasks!r}."
             )
         super().__init__(root, dict(tasks), **kwargs)
+        check_number("val_share", val_share)
+        check_number("test_share", test_share)
         if not (val_share >= 0 and test_share >= 0 and val_share + test_share <= 1):
             raise ConfigError(
                 "Parameters `val_share` and `test_share` should be at least 0 and at most 1 together; found "
@@ -167,6 +169,8 @@ class FolderDataModule(PartialLabelDataModule):
     ) -> dict[str, Coding]:
         chosen: dict[str, Coding] = {}
         steps = self._of_tasks("scales", scales)
+        for name, step in steps.items():
+            check_number(f"scales['{name}']", step)
         given = self._of_tasks("codings", codings)
         for name, task in self.tasks.items():
             if name in steps and name in given:

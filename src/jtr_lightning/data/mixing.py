@@ -69,28 +69,27 @@ class JoinedSource(SampleSource):
         return np.repeat(np.array([MAIN, EXTRA]), [len(self.main), len(self.extra)])
 
 
-class OfLabelledPart(Scenario):
+def of_labelled_part(scenario: Scenario, table: SampleTable, seed: int) -> BoolArray:
     """A scenario drawn for the labelled samples alone, as if there were no others; the extra ones keep all they have.
 
     Args:
         scenario: The scenario of the labelled samples.
+        table: The joined training set.
+        seed: Another seed gives another draw.
+
+    Returns:
+        bool ``[N, K]``.
+
+    Raises:
+        ConfigError: The scenario does not fit the labelled samples.
     """
-
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
-
-    def draw(self, table: SampleTable, rng: np.random.Generator) -> BoolArray:
-        del rng
-        return np.array(table.on_disk)
-
-    def availability(self, table: SampleTable, seed: int) -> BoolArray:
-        main = np.flatnonzero(table.domain == MAIN)
-        labelled = SampleTable(
-            [table.names[int(i)] for i in main], table.tasks, table.on_disk[main], table.domain[main]
-        )
-        available = np.array(table.on_disk)
-        available[main] = self.scenario.availability(labelled, seed)
-        return available
+    main = np.flatnonzero(table.domain == MAIN)
+    labelled = SampleTable(
+        [table.names[int(i)] for i in main], table.tasks, table.on_disk[main], table.domain[main]
+    )
+    available = np.array(table.on_disk)
+    available[main] = scenario.availability(labelled, seed)
+    return available
 
 
 def extra_of_epoch(number: int, extra_ratio: float) -> int:

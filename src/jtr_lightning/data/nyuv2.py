@@ -9,13 +9,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from jtr_lightning.data.base import PartialLabelDataModule, PartialLabelDataset, Split
 from jtr_lightning.data.codings import ClassIds, Coding, Scaled, UnitVectors
-from jtr_lightning.data.mixing import JoinedSource, MixedSampler, OfLabelledPart, extra_of_epoch
+from jtr_lightning.data.mixing import JoinedSource, MixedSampler, extra_of_epoch, of_labelled_part
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
 from jtr_lightning.data.nyuv2_depth_only import DepthOnlyLayout, find_depth_only
 from jtr_lightning.data.nyuv2_mat import CLASSES_13, CLASSES_40, MAT_NAME, MatFiles, MatSource
 from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import SampleSource
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
+from jtr_lightning.scenarios import BoolArray, SampleTable
 from jtr_lightning.tasks import Depth, Normals, Segmentation, Task
 
 NPY_COLUMNS: dict[str, tuple[str, Coding]] = {
@@ -112,9 +113,9 @@ class NYUv2DataModule(PartialLabelDataModule):
         self.extra_ratio = extra_ratio
         if self.extra_root is not None:
             self._check_extra()
-            self.scenario = OfLabelledPart(self.scenario)
 
     def _check_extra(self) -> None:
+        check_number("extra_ratio", self.extra_ratio)
         if not self.extra_ratio > 0:
             raise ConfigError(
                 f"Parameter `extra_ratio` should be above 0, the extra samples for each labelled one; found "
@@ -162,9 +163,7 @@ class NYUv2DataModule(PartialLabelDataModule):
             part = "train" if training else "val"
             return NpyFolderSource(self.root / part, NPY_COLUMNS, PUBLISHED[part])
         if training:
-            scenario = self.scenario
-            inner = scenario.scenario if isinstance(scenario, OfLabelledPart) else scenario
-            refuse_published_rows(inner, f"official file '{MAT_NAME}'")
+            refuse_published_rows(self.scenario, f"official file '{MAT_NAME}'")
         classes = self.classes if "segmentation" in self.tasks else None
         return MatSource(self.mat_files, training, classes, self.crop_border, self.depth_source)
 
@@ -180,6 +179,11 @@ class NYUv2DataModule(PartialLabelDataModule):
             f"'{MAT_NAME}'; found {'neither' if self.root.is_dir() else 'no such folder'}. Give the folder "
             "that has one of them as `root`."
         )
+
+    def availability(self, table: SampleTable) -> BoolArray:
+        if self.extra_root is None:
+            return super().availability(table)
+        return of_labelled_part(self.scenario, table, self.seed)
 
     def sampler(
         self, dataset: PartialLabelDataset, training: bool, rank: int, world_size: int

@@ -19,7 +19,7 @@ import numpy as np
 from jtr_lightning.data.codings import ClassIds, Coding, Levels, UnitVectors
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Segmentation, Task
 
 DEPTH_SCALE = 1 / 512
@@ -45,6 +45,7 @@ class DepthSteps(Coding):
     invalid = 65535
 
     def __init__(self, scale: float = DEPTH_SCALE) -> None:
+        check_number("depth_scale", scale)
         if not scale > 0:
             raise ConfigError(f"The metres per step of a depth file should be above 0; found {scale}.")
         self.scale = scale

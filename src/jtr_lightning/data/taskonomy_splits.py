@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jtr_lightning.data.tables import read_rows
 from jtr_lightning.data.taskonomy_index import TreeIndex
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 
 SPLITS = ("train", "val", "test")
 Samples = NDArray[np.int64]
@@ -135,6 +135,8 @@ class Shares(Splits):
     """
 
     def __init__(self, val: float, test: float) -> None:
+        check_number("val_share", val)
+        check_number("test_share", test)
         if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
             raise ConfigError(
                 f"Parameters `val_share` and `test_share` should be above 0 and below 1 together; found {val} and "

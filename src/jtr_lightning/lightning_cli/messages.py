@@ -22,6 +22,13 @@ _CALLABLE = re.compile(
     r"(?P<told>(?:(?!expects a function)(?:.|\n))+?)\. Got value: Namespace\(class_path='(?P<name>[^']+)'.*$",
     re.MULTILINE,
 )
+_CALLABLE_MISSING = re.compile(
+    r"^(?P<indentation> *)(?P<before>.*)Type \S.* expects a function or a callable class: "
+    r"(?P<told>the following arguments are required: .+)"
+    r"(?=(?:\n(?! *Given value: ).*)*\n *Given value: Namespace\(class_path='(?P<name>[^']+)')",
+    re.MULTILINE,
+)
+"""The same where it lacks an argument: then the value stands behind all that the parameter might have been."""
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _NUMBERS = ("<class 'float'>", "<class 'int'>", "<class 'bool'>")
@@ -40,6 +47,8 @@ _TOP = {
     "model": "jtr_lightning.module.PartialLabelModule",
 }
 """What is chosen first, of which the message about a wrong ``--data.help`` does not tell the type."""
+_BASES = ("torch.optim.optimizer.Optimizer", "torch.optim.lr_scheduler.LRScheduler")
+"""Classes that nobody can choose, although Python does not know them as abstract."""
 _NO_PARAMETER = re.compile(r"Option '([^']+)' is not accepted")
 _NO_OPTION = re.compile(r"does not accept option '([^']+)'|[Uu]nrecognized arguments: (\S+)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
@@ -60,7 +69,8 @@ def sentence(message: str, options: Iterable[str] = ()) -> str:
     Returns:
         What was expected, what was found, where, and near matches where there are any.
     """
-    message = _CALLABLE.sub(_like_other_classes, message)
+    for pattern in (_CALLABLE_MISSING, _CALLABLE):
+        message = pattern.sub(_like_other_classes, message)
     found = _NO_HELP.search(message)
     if found:
         return _no_help(found.group(1), found.group(2).strip(), message[: found.start()])
@@ -131,7 +141,7 @@ def _unknown_parameter(name: str, before: str) -> str:
 
 def _unknown_class(name: str, before: str) -> str:
     where = _where(before)
-    known = sorted(_class_names(_type_of(before)))
+    known = sorted(set(_class_names(_type_of(before))))
     hint = did_you_mean(name.rpartition(".")[2], known) if known else "give the import path of a class."
     return f"Parameter `{where}` should name a class; found '{name}', {hint}"
 
@@ -140,7 +150,7 @@ def _no_help(option: str, name: str, before: str) -> str:
     """A ``.help`` of an unknown class; ``option`` is the parameter below the innermost class."""
     owners = _CLASS.findall(before)
     hint = _parameter_type(_import(owners[-1]), option) if owners else _import(_TOP.get(option, ""))
-    known = sorted(_class_names(hint))
+    known = sorted(set(_class_names(hint)))
     remedy = did_you_mean(name.rpartition(".")[2], known) if known else "give the import path of a class."
     where = ".".join(part for part in (_where(before), option) if part)
     return f"Option --{where}.help should name a class; found '{name}', {remedy}"
@@ -148,7 +158,7 @@ def _no_help(option: str, name: str, before: str) -> str:
 
 def _class_first(parameter: str, before: str) -> str:
     """A parameter of a class that nobody has named."""
-    where, known = _where(before), sorted(_class_names(_type_of(before)))
+    where, known = _where(before), sorted(set(_class_names(_type_of(before))))
     classes = ", ".join(repr(name) for name in known) or "a class"
     return (
         f"Parameter `{where}` should name a class before its `{parameter}` is given; found none. Give --{where} with "
@@ -241,7 +251,8 @@ def _class_names(hint: Any) -> Iterator[str]:
     """Names of the concrete classes that a type hint allows."""
     if isinstance(hint, type) and typing.get_origin(hint) is None:
         if hint.__module__ != "builtins":
-            if not inspect.isabstract(hint) and not hint.__name__.startswith("_"):
+            base = inspect.isabstract(hint) or f"{hint.__module__}.{hint.__name__}" in _BASES
+            if not base and not hint.__name__.startswith("_"):
                 yield hint.__name__
             children: list[type] = hint.__subclasses__()
             for child in children:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jtr_lightning.data.source import Array
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number
 from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.prediction.inputs import ImageLike, as_arrays, as_batch, network_input
 from jtr_lightning.tasks import Task
@@ -72,6 +72,7 @@ class Predictor:
                 f"Parameters `size` and `tile` exclude each other, since tiles are of images at their own size; found "
                 f"size={size} and tile={tile}. Give one of them."
             )
+        check_number("overlap", overlap)
         if not 0 <= overlap < 1:
             raise ConfigError(f"Parameter `overlap` should be in [0, 1); found {overlap}.")
         if batch_size < 1:

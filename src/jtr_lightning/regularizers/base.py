@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number
 from jtr_lightning.tasks import Task
 
 
@@ -47,6 +47,7 @@ class Regularizer(Described, nn.Module, ABC):
 
     def __init__(self, ramp: float = 0.0) -> None:
         super().__init__()
+        check_number("ramp", ramp)
         if not 0 <= ramp <= 1:
             raise ConfigError(
                 f"Parameter `ramp` of {type(self).__name__} should be a share of the training in [0, 1]; found {ramp}."
@@ -60,6 +61,7 @@ class Regularizer(Described, nn.Module, ABC):
             ConfigError: One is negative, infinite or no number.
         """
         for name, weight in weights.items():
+            check_number(name, weight)
             if not 0 <= weight < float("inf"):
                 raise ConfigError(
                     f"Parameter `{name}` of {type(self).__name__} should be at least 0 and finite; found {weight}."

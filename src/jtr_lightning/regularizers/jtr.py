@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number
 from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS
 from jtr_lightning.regularizers.base import Regularizer, View
 from jtr_lightning.regularizers.joint_autoencoder import JointAutoencoder
@@ -130,11 +130,14 @@ class JTR(Regularizer):
                 "Parameter `views` of JTR should be 2 or 3 where the supervised view stands in for another's labels "
                 "(`stand_ins: supervised_view`); found 1."
             )
+        check_number("stack_scale", stack_scale)
         if not 0 < stack_scale <= 1 or abs(1 / stack_scale - round(1 / stack_scale)) > 0.01:
             raise ConfigError(
                 "Parameter `stack_scale` of JTR should be 1 over a whole number (1, 0.5, 0.25 ...); found "
                 f"{stack_scale}."
             )
+        if autoencoder_lr is not None:
+            check_number("autoencoder_lr", autoencoder_lr)
         if autoencoder_lr is not None and not 0 < autoencoder_lr < float("inf"):
             raise ConfigError(
                 "Parameter `autoencoder_lr` of JTR should be above 0 and finite, or null for the optimizer's own; "

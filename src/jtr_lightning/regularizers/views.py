@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number, check_numbers
 from jtr_lightning.regularizers.photometric import Photometric
 from jtr_lightning.tasks import Task
 from jtr_lightning.tasks.base import at_least_float32
@@ -158,6 +158,8 @@ class ViewMaker(Described):
         flip: float = 0.0,
         photometric: Photometric | None = None,
     ) -> None:
+        check_numbers("scales", scales)
+        check_number("flip", flip)
         if not scales or any(not 1 <= scale < float("inf") for scale in scales):
             raise ConfigError(
                 f"Parameter `scales` should be a list of finite magnifications of at least 1; found {list(scales)}."

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, masked_mean
@@ -281,6 +281,8 @@ class DenseRegression(DenseTask):
     ) -> None:
         if channels < 1:
             raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        check_number("low", low)
+        check_number("high", high)
         if not low < high:
             raise ConfigError(f"Parameter `low` should be below `high`; found low={low}, high={high}.")
         if any(not 0 <= c < channels for c in signed_channels):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import at_least_float32, masked_mean
@@ -50,6 +50,8 @@ class Depth(DenseTask):
         expected_range: tuple[float, float] | None = None,
         expected_median: tuple[float, float] | None = None,
     ) -> None:
+        check_number("mean", mean)
+        check_number("std", std)
         if not std > 0:
             raise ConfigError(f"Parameter `std` should be above 0; found {std}.")
         for name, ends in (("expected_range", expected_range), ("expected_median", expected_median)):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError, DataError
+from jtr_lightning.errors import ConfigError, DataError, check_number
 from jtr_lightning.tasks import rendering
 from jtr_lightning.tasks.base import Task, at_least_float32, class_ids
 from jtr_lightning.tasks.dense import sharpened_cross_entropy
@@ -134,6 +134,8 @@ class Regression(ImageTask):
     def __init__(self, channels: int = 1, unit: str = "", scale: float = 1.0, mean: float = 0.0) -> None:
         if channels < 1:
             raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        check_number("scale", scale)
+        check_number("mean", mean)
         if not scale > 0:
             raise ConfigError(f"Parameter `scale` should be above 0; found {scale}.")
         self._channels = channels
