@@ -261,6 +261,14 @@ def test_heat_maps_are_clipped_where_the_authors_clip() -> None:
         np.testing.assert_allclose(domains[name].coding.decode(raw, PNG), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["edge_texture", "edge_occlusion", "keypoints2d", "keypoints3d"])
+def test_8_bit_heat_maps_are_refused(name: str) -> None:
+    with pytest.raises(
+        DataError, match=r"heat map 'folder/label\.png' should be a 16-bit grey.*8 bits.*Levels.*`maximum`"
+    ):
+        known_domains()[name].coding.decode(uint8(0, 255), PNG)
+
+
 def test_every_known_domain_has_a_task_that_takes_what_it_decodes() -> None:
     domains = known_domains()
     for name, raw in {

@@ -61,6 +61,27 @@ class DepthSteps(Coding):
         return np.asarray(metres)
 
 
+class HeatMap(Levels):
+    """A 16-bit heat map: ``raw / 65535`` brought from [0, clip] to [0, 1].
+
+    Args:
+        clip: The share of 65535 that becomes 1, as all above it does.
+    """
+
+    def __init__(self, clip: float = 1.0) -> None:
+        super().__init__(maximum=65535 * clip)
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        if raw.dtype.itemsize == 1:
+            # Taken for 255 of 65535 its largest value would be next to nothing.
+            raise DataError(
+                f"The heat map '{path}' should be a 16-bit grey picture; found 8 bits, of which it is not known what "
+                "share 255 stands for. Get the original 16-bit files, or give the task the coding Levels with the raw "
+                "value of 1 as `maximum` (parameter `codings`)."
+            )
+        return super().decode(raw, path)
+
+
 class CurvatureColours(Coding):
     """Principal curvatures k1, k2 from red and green: ``(v - 127) / 127``, and NaN, invalid, where all is 0.
 
@@ -137,8 +158,7 @@ def known_pixels(raw: Array, path: Path) -> Array:
 
 
 def _share(folder: str, clip: float = 1.0, marks_holes: bool = True) -> Domain:
-    """A 16-bit heat map: ``raw / 65535`` brought from [0, clip] to [0, 1]."""
-    return Domain(folder, Levels(maximum=65535 * clip), DenseRegression, marks_holes=marks_holes)
+    return Domain(folder, HeatMap(clip), DenseRegression, marks_holes=marks_holes)
 
 
 def _depth() -> Task:
