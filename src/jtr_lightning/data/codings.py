@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
-from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
+from jtr_lightning.tasks import DenseRegression, DenseTask, Depth, Normals, Segmentation, Task
 from jtr_lightning.tasks.dense import IGNORE
 
 
@@ -50,6 +50,21 @@ class Coding(ABC):
         """
         del task
         return self
+
+
+class MarkedHoles(Coding):
+    """A coding of files that mark each pixel without a value themselves; the base for some of those below.
+
+    Attributes:
+        hole: What stands at such a pixel in the label: of a task its own value for 'invalid', whatever kind it is of.
+    """
+
+    hole: float
+
+    def of_task(self, task: Task) -> Coding:
+        known = copy(self)
+        known.hole = task.blank_value if isinstance(task, DenseTask) else self.hole
+        return known
 
 
 class AsStored(Coding):
@@ -276,7 +291,7 @@ class Levels(Coding):
         return np.asarray(share, np.float32)
 
 
-class UnitVectors(Coding):
+class UnitVectors(MarkedHoles):
     """Surface normals: colours of 8 or 16 bits are centred (``v / 127.5 - 1``), floating-point files hold the vectors.
 
     A pixel whose vector is far from unit length (below 0.5 or above 1.5: grey, black or white in a picture) is invalid
@@ -284,6 +299,8 @@ class UnitVectors(Coding):
     A floating-point file whose vectors are of another length or have no negative component is refused: it holds
     something else, mostly ``(n + 1) / 2``.
     """
+
+    hole = 0.0
 
     def decode(self, raw: Array, path: Path) -> Array:
         check_array(raw, path, (np.uint8, np.uint16, np.floating), (None, None, 3))
@@ -300,6 +317,8 @@ class UnitVectors(Coding):
         scale = np.divide(1, length, out=np.zeros_like(length), where=valid)
         unit = cv2.multiply(vectors, cv2.merge([scale, scale, scale]))
         cv2.patchNaNs(unit, 0.0)
+        if self.hole != 0:
+            unit[~valid] = self.hole
         return np.asarray(unit)
 
 

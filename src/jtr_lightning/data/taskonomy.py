@@ -249,6 +249,10 @@ class TaskonomyDataModule(PartialLabelDataModule):
         domains = self.known_domains(DEPTH_SCALE)
         return {name: domain.task() for name, domain in domains.items() if domain.task is not None}
 
+    def usual_tasks(self) -> dict[str, Task]:
+        """None: the codings know the tasks that they are for."""
+        return {}
+
     def _domains(
         self,
         folders: Mapping[str, str],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jtr_lightning.data.codings import ClassIds, Coding, Levels, UnitVectors
+from jtr_lightning.data.codings import ClassIds, Coding, Levels, MarkedHoles, UnitVectors
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
@@ -32,7 +32,7 @@ CLASS_NAMES = [
 """The 17 classes of ``segment_semantic`` in the order of the ids 1..17 on disk."""
 
 
-class DepthSteps(Coding):
+class DepthSteps(MarkedHoles):
     """16-bit depth: metres are ``raw * scale``; 65535 ('none', or farther than can be said) becomes 0, invalid.
 
     Args:
@@ -43,6 +43,7 @@ class DepthSteps(Coding):
     """
 
     invalid = 65535
+    hole = 0.0
 
     def __init__(self, scale: float = DEPTH_SCALE) -> None:
         if not scale > 0:
@@ -57,7 +58,7 @@ class DepthSteps(Coding):
             )
         check_array(raw, path, (np.uint16,), (None, None))
         metres = raw * np.float32(self.scale)
-        metres[raw == self.invalid] = 0
+        metres[raw == self.invalid] = self.hole
         return np.asarray(metres)
 
 
@@ -82,17 +83,20 @@ class HeatMap(Levels):
         return super().decode(raw, path)
 
 
-class CurvatureColours(Coding):
+class CurvatureColours(MarkedHoles):
     """Principal curvatures k1, k2 from red and green: ``(v - 127) / 127``, and NaN, invalid, where all is 0.
 
     The values in [-1, 1] are curvatures times 0.03 m: 1 is a radius of 3 cm, as the files are clipped.
     """
 
+    hole = float("nan")
+
     def decode(self, raw: Array, path: Path) -> Array:
         check_array(raw, path, (np.uint8,), (None, None, 3))
         values = (raw[..., :2].astype(np.float32) - 127) * np.float32(1 / 127)
-        values[~raw.any(-1)] = np.nan
-        return np.asarray(np.minimum(values, np.float32(1)))
+        np.minimum(values, np.float32(1), out=values)
+        values[~raw.any(-1)] = self.hole
+        return np.asarray(values)
 
 
 class MostLikely(Coding):
