@@ -14,6 +14,7 @@ from jtr_lightning.data.cityscapes_official import (
     DepthKind,
     OfficialSource,
 )
+from jtr_lightning.data.class_ids import refuse_class_as_void, refuse_other_classes
 from jtr_lightning.data.codings import ClassIds, Scaled
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
 from jtr_lightning.data.source import SampleSource
@@ -103,6 +104,7 @@ class CityscapesDataModule(PartialLabelDataModule):
         self.depth_statistics = depth_statistics
         self.max_depth = max_depth
         super().__init__(root, tasks, **kwargs)
+        refuse_other_classes(self.tasks.get("segmentation"), classes)
         self.layout = layout
         self.official_test = official_test
 
@@ -131,6 +133,7 @@ class CityscapesDataModule(PartialLabelDataModule):
             return self._preprocessed(split)
         if split == "train":
             refuse_published_rows(self.scenario, "official files of Cityscapes")
+        refuse_class_as_void(self.tasks.get("segmentation"), "the official files of Cityscapes")
         part: Split = "val" if split == "test" and not self.official_test else split
         return OfficialSource(self.root, part, self.classes, self.depth, self.max_depth)
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.data.class_ids import refuse_class_as_void
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
@@ -113,7 +114,13 @@ class ClassIds(Coding):
         self.classes: int | None = None
 
     def of_task(self, task: Task) -> Coding:
-        """Knows how many classes there are, so that an id above them is told as it is on disk and not shifted."""
+        """Knows how many classes there are, so that an id above them is told as it is on disk and not shifted.
+
+        Raises:
+            ConfigError: Ids are shifted, and the task's ``ignore_index`` is one of the classes.
+        """
+        if self.first or self.ids is not None:
+            refuse_class_as_void(task, "the coding ClassIds")
         known = copy(self)
         known.classes = task.channels if self.first else None
         return known

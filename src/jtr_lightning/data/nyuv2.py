@@ -8,6 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch.utilities import rank_zero_warn
 
 from jtr_lightning.data.base import PartialLabelDataModule, PartialLabelDataset, Split
+from jtr_lightning.data.class_ids import refuse_class_as_void, refuse_other_classes
 from jtr_lightning.data.codings import ClassIds, Coding, Scaled, UnitVectors
 from jtr_lightning.data.mixing import JoinedSource, MixedSampler, OfLabelledPart, extra_of_epoch
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
@@ -98,6 +99,7 @@ class NYUv2DataModule(PartialLabelDataModule):
                 raise ConfigError(f"Parameter `{name}` should be one of {list(allowed)}; found {value!r}.")
         self.classes: Literal[13, 40] = classes  # before the base class asks for the known tasks
         super().__init__(root, tasks, **kwargs)
+        refuse_other_classes(self.tasks.get("segmentation"), classes)
         self.layout = layout
         self.crop_border = crop_border
         self.depth_source: Literal["filled", "raw"] = depth_source
@@ -165,6 +167,7 @@ class NYUv2DataModule(PartialLabelDataModule):
             scenario = self.scenario
             inner = scenario.scenario if isinstance(scenario, OfLabelledPart) else scenario
             refuse_published_rows(inner, f"official file '{MAT_NAME}'")
+        refuse_class_as_void(self.tasks.get("segmentation"), f"the file '{MAT_NAME}'")
         classes = self.classes if "segmentation" in self.tasks else None
         return MatSource(self.mat_files, training, classes, self.crop_border, self.depth_source)
 
