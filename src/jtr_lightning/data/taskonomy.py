@@ -67,6 +67,11 @@ class TaskonomySource(SampleSource):
 
     def remarks(self) -> Sequence[str]:
         found = [*self.notes, *self._files_without_sample()]
+        if elsewhere := self.index.elsewhere:
+            found.append(
+                f"{len(elsewhere)} folders of images in '{self.index.root}' are not laid out as the others "
+                f"('{self.index.layout.folder}') and are not read, the first '{elsewhere[0]}'."
+            )
         for task, domain in self.tasks.items():
             exists = self.index.has(domain.folder)
             if domain.mask is None:
