@@ -70,7 +70,7 @@ class HeatMap(Levels):
     """
 
     def __init__(self, clip: float = 1.0) -> None:
-        super().__init__(maximum=65535 * clip)
+        super().__init__(0.0, 1.0, maximum=65535 * clip)
 
     def decode(self, raw: Array, path: Path) -> Array:
         if raw.dtype.itemsize == 1:
@@ -199,7 +199,7 @@ def known_domains(depth_scale: float = DEPTH_SCALE) -> dict[str, Domain]:
             lambda: DenseRegression(channels=2, low=-1.0, high=1.0, unit="1/(3 cm)"),
         ),
         # 8 bits in three equal channels; nothing marks a hole (it is about 13 in measured files, as dark corners are).
-        Domain("reshading", Levels(), DenseRegression, marks_holes=False),
+        Domain("reshading", Levels(0.0, 1.0), DenseRegression, marks_holes=False),
         _share("edge_texture", clip=0.08),
         # Where the depth has no value this is 0, which elsewhere means that there is no edge.
         _share("edge_occlusion", clip=0.00625, marks_holes=False),
