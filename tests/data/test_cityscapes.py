@@ -267,6 +267,15 @@ class TestZoom:
         task = CityscapesDataModule("anywhere", **parameters).tasks["depth"]
         assert torch.allclose(task.zoomed(self.DEPTH, self.ZOOM), self.DEPTH * factor)
 
+    @pytest.mark.parametrize(
+        ("parameters", "inverse"),
+        [({}, True), ({"inverse_scaling": "published"}, False), ({"depth": "metres"}, False)],
+    )
+    def test_a_task_of_ones_own_follows_the_rule(self, parameters: dict[str, Any], inverse: bool) -> None:
+        CityscapesDataModule("anywhere", {"depth": Depth(0.1, 0.1, inverse=inverse)}, **parameters)
+        with pytest.raises(ConfigError, match=rf"`inverse`.* should be {str(inverse).lower()} with .*a zoom"):
+            CityscapesDataModule("anywhere", {"depth": Depth(0.1, 0.1, inverse=not inverse)}, **parameters)
+
     def test_the_physical_rule_is_that_of_a_metric_depth(self) -> None:
         """Disparities zoomed and then turned to metres are the metres zoomed."""
         inverse, metres = (

@@ -105,8 +105,20 @@ class CityscapesDataModule(PartialLabelDataModule):
         self.max_depth = max_depth
         super().__init__(root, tasks, **kwargs)
         refuse_other_classes(self.tasks.get("segmentation"), classes)
+        self._refuse_other_zoom()
         self.layout = layout
         self.official_test = official_test
+
+    def _refuse_other_zoom(self) -> None:
+        """Refuses a depth task of one's own that follows another rule of zooming than was asked for."""
+        task, usual = self.tasks.get("depth"), self.known_tasks()["depth"]
+        if isinstance(task, Depth) and isinstance(usual, Depth) and task.inverse != usual.inverse:
+            raise ConfigError(
+                f"Parameter `inverse` of the task 'depth' should be {str(usual.inverse).lower()} with `depth: "
+                f"{self.depth}` and `inverse_scaling: {self.inverse_scaling}`, by which a zoom "
+                f"{'multiplies' if usual.inverse else 'divides'} its values; found {str(task.inverse).lower()}. Mend "
+                "it, or one of these."
+            )
 
     def known_tasks(self) -> dict[str, Task]:
         names = {19: CLASSES_19, 7: CLASSES_7, 2: CLASSES_2}[self.classes]
