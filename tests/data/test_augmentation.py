@@ -347,11 +347,20 @@ def test_image_transforms_of_ones_own_are_applied_and_seeded() -> None:
     assert plain.zoom == noisy.zoom
 
 
+def upside_down(array: np.ndarray, **parameters: Any) -> np.ndarray:
+    return np.flipud(array)
+
+
+def darker(image: np.ndarray, **parameters: Any) -> np.ndarray:
+    return image // 2
+
+
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
         ([A.Rotate()], "found Rotate. The tasks do not know what it does"),
         ([A.OneOf([A.VerticalFlip(), A.NoOp()])], "found VerticalFlip"),
+        ([A.Lambda(image=upside_down, mask=upside_down)], "found Lambda"),
         ([A.OneOf([A.HorizontalFlip(p=1.0)])], "at most once each, and not inside another"),
         ([Zoom([1.2]), Zoom([1.5])], "at most once each"),
         # What it gives would be written into 8 bits: nobody knows what is trained then.
@@ -366,6 +375,15 @@ def test_transforms_that_the_tasks_cannot_follow_are_refused(transforms: list[An
 
     with pytest.raises(ConfigError, match=message):
         Own()(coded_image(20, 24), {}, 0)
+
+
+def test_a_function_of_the_image_alone_may_be_a_transform() -> None:
+    class Darker(Augmentation):
+        def transforms(self) -> list[Any]:
+            return [A.Lambda(image=darker)]
+
+    image = coded_image(20, 24)
+    assert np.array_equal(Darker()(image, {}, 0).image, image // 2)
 
 
 def test_what_is_switched_off_is_left_out() -> None:

@@ -21,7 +21,7 @@ from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import OneLabel
-from jtr_lightning.tasks import DenseRegression, Depth, Segmentation
+from jtr_lightning.tasks import DenseRegression, Depth, Regression, Segmentation, Task
 from jtr_lightning.testing import DataModuleContract
 from tests.data.tiny import HEIGHT, NUMBER, WIDTH, TinyDataModule, TinySource, write_tiny
 
@@ -235,6 +235,28 @@ def test_opencv_runs_one_thread_in_a_worker(files: Path, make: Make, monkeypatch
     data = make(num_workers=1)
     data.setup("validate")
     assert next(iter(data.val_dataloader())).image.mul(255).round().unique().tolist() == [1.0]
+
+
+class Ranges(DenseRegression):
+    """Distances, without a value where they are 0."""
+
+    def valid(self, target: torch.Tensor) -> torch.Tensor:
+        return target > 0
+
+
+def test_a_task_that_takes_the_holes_of_the_labels_for_values_is_refused(files: Path) -> None:
+    filled: tuple[dict[str, Task], ...] = (
+        {"depth": DenseRegression()},
+        {"normals": DenseRegression(3, low=-1)},
+    )
+    for tasks in filled:
+        with pytest.raises(
+            ConfigError,
+            match=r"Tiny.* no value, which hold 0; found DenseRegression.*Take (Depth|Normals), or",
+        ):
+            TinyDataModule(files, tasks)
+    fitting: dict[str, Task] = {"depth": Ranges(), "segmentation": Segmentation(9), "pitch": Regression()}
+    assert list(TinyDataModule(files, fitting).tasks) == list(fitting)
 
 
 def test_a_task_of_the_users_own_reads_its_files(own: Path) -> None:

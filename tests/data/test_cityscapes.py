@@ -18,7 +18,7 @@ from jtr_lightning.data.rooms.scene import CLASS_NAMES
 from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import SplitFile
-from jtr_lightning.tasks import Depth
+from jtr_lightning.tasks import Depth, Segmentation
 from jtr_lightning.testing import DataModuleContract
 
 SIZE = (24, 48)
@@ -99,6 +99,16 @@ class TestOfficial:
         assert names[21:26] == ["nature", "nature", "sky", "human", "human"]
         assert [names[i] for i in (26, 27, 28, 31, 32, 33)] == ["vehicle"] * 6
         assert [names[i] for i in (0, 4, 6, 9, 10, 14, 15, 16, 18, 29, 30)] == [""] * 11
+
+    def test_classes_of_a_task_of_ones_own(self, tmp_path: Path) -> None:
+        write_official(tmp_path)
+        with pytest.raises(ConfigError, match=r"`classes`.*of its task 'segmentation', 19; found 7"):
+            CityscapesDataModule(tmp_path, {"segmentation": Segmentation(19)})
+        task = Segmentation(list(CLASSES_19), ignore_index=0)
+        with pytest.raises(
+            ConfigError, match=r"left out with the official files.*found 0, which is class 'road'"
+        ):
+            CityscapesDataModule(tmp_path, {"segmentation": task}, classes=19).dataset("val")
 
     def test_two_classes(self) -> None:
         table = class_table(2)
@@ -256,6 +266,15 @@ class TestZoom:
     def test_rule(self, parameters: dict[str, Any], factor: float) -> None:
         task = CityscapesDataModule("anywhere", **parameters).tasks["depth"]
         assert torch.allclose(task.zoomed(self.DEPTH, self.ZOOM), self.DEPTH * factor)
+
+    @pytest.mark.parametrize(
+        ("parameters", "inverse"),
+        [({}, True), ({"inverse_scaling": "published"}, False), ({"depth": "metres"}, False)],
+    )
+    def test_a_task_of_ones_own_follows_the_rule(self, parameters: dict[str, Any], inverse: bool) -> None:
+        CityscapesDataModule("anywhere", {"depth": Depth(0.1, 0.1, inverse=inverse)}, **parameters)
+        with pytest.raises(ConfigError, match=rf"`inverse`.* should be {str(inverse).lower()} with .*a zoom"):
+            CityscapesDataModule("anywhere", {"depth": Depth(0.1, 0.1, inverse=not inverse)}, **parameters)
 
     def test_the_physical_rule_is_that_of_a_metric_depth(self) -> None:
         """Disparities zoomed and then turned to metres are the metres zoomed."""

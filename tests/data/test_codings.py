@@ -69,6 +69,18 @@ def test_listed_ids() -> None:
         ClassIds(first=1, ids=[0, 255])
 
 
+def test_a_class_is_no_void_where_ids_are_shifted() -> None:
+    for coding in (ClassIds(first=1), ClassIds(ids=[1, 2, 3])):
+        with pytest.raises(
+            ConfigError, match=r"`ignore_index`.*left out with the coding ClassIds.*0.*'wall'"
+        ):
+            coding.of_task(Segmentation(["wall", "floor", "door"], ignore_index=0))
+        coding.of_task(Segmentation(3))
+    kept = Segmentation(3, ignore_index=0)  # on disk it is what it says
+    label = ClassIds().of_task(kept).decode(uint8(0, 1, 2), PNG)
+    assert kept.to_target(label).tolist() == [[-1, 1, 2]]
+
+
 def test_one_channel_takes_grey_saved_as_rgb() -> None:
     grey = uint8(3, 4)
     assert one_channel(np.dstack([grey] * 3), PNG).tolist() == [[3, 4]]
@@ -259,6 +271,14 @@ def test_heat_maps_are_clipped_where_the_authors_clip() -> None:
         raw = np.array([[0, 65535 * clip / 2, 65535]]).astype(np.uint16)
         expected = [[0, int(raw[0, 1]) / (65535 * clip), 1]]
         np.testing.assert_allclose(domains[name].coding.decode(raw, PNG), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["edge_texture", "edge_occlusion", "keypoints2d", "keypoints3d"])
+def test_8_bit_heat_maps_are_refused(name: str) -> None:
+    with pytest.raises(
+        DataError, match=r"heat map 'folder/label\.png' should be a 16-bit grey.*8 bits.*Levels.*`maximum`"
+    ):
+        known_domains()[name].coding.decode(uint8(0, 255), PNG)
 
 
 def test_every_known_domain_has_a_task_that_takes_what_it_decodes() -> None:

@@ -106,6 +106,20 @@ def _(task: HalvedRange) -> Coding:
     return Halved(0.001, hole=task.blank_value)
 
 
+def test_levels_are_those_of_the_task_unless_they_are_given(tmp_path: Path) -> None:
+    write(tmp_path, ("images",))
+    for i in range(NUMBER):
+        degrees = np.resize(np.array([0, 90, 180, 360], np.int32), (HEIGHT, WIDTH))
+        save(tmp_path / "hue" / f"{i:03d}.npy", degrees)
+    tasks = {"hue": DenseRegression(high=360)}
+    for coding, expected in (
+        (Levels(maximum=360), [0, 90, 180, 360]),
+        (Levels(0, 1, maximum=360), [0, 0.25, 0.5, 1]),
+    ):
+        data = FolderDataModule(tmp_path, dict(tasks), codings={"hue": coding})
+        assert data.dataset("train")[0].labels["hue"].unique().tolist() == pytest.approx(expected)
+
+
 def test_a_kind_of_task_of_ones_own_keeps_the_coding_registered_for_it(root: Path) -> None:
     def found(task: Depth, **changes: Any) -> list[float]:
         data = FolderDataModule(root, {"depth": task}, **changes)

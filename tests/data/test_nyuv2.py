@@ -22,6 +22,7 @@ from jtr_lightning.data.nyuv2_mat import (
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import OneLabel, SplitFile
 from jtr_lightning.splits import write_split
+from jtr_lightning.tasks import Segmentation
 from jtr_lightning.testing import DataModuleContract
 from tests.data.nyuv2_forms import SIZE, make_forms
 
@@ -152,6 +153,13 @@ class TestNpy:
         write_npy(tmp_path)
         with pytest.raises(ConfigError, match=f"{MAT_NAME}' for 40 classes"):
             NYUv2DataModule(tmp_path, classes=40).dataset("train")
+
+    def test_a_task_of_other_classes_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ConfigError, match=r"`classes`.*of its task 'segmentation', 40; found 13\. Give both"
+        ):
+            NYUv2DataModule(tmp_path, {"segmentation": Segmentation(40)})
+        NYUv2DataModule(tmp_path, {"segmentation": Segmentation(40)}, classes=40)
 
     def test_a_folder_without_the_dataset(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="found neither"):

@@ -23,6 +23,7 @@ from jtr_lightning.data.nyuv2_mat import (
 )
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import FractionLabels, OneLabel, SplitFile
+from jtr_lightning.tasks import Segmentation
 from jtr_lightning.testing import DataModuleContract
 from tests.data.nyuv2_forms import SIZE, make_forms
 
@@ -92,6 +93,11 @@ class TestMat:
                 label = dataset[index].labels["segmentation"]
                 assert label.unique().tolist() == [-1, value]
                 assert (label[:50, :50] == -1).all()
+
+    def test_the_unlabelled_id_on_disk_is_no_class(self, mat: Path) -> None:
+        task = Segmentation(list(CLASSES_13), ignore_index=0)
+        with pytest.raises(ConfigError, match=r"left out with the file 'nyu.*found 0, which is class 'bed'"):
+            NYUv2DataModule(mat, {"segmentation": task}).dataset("train")
 
     def test_the_class_mapping_is_needed_for_segmentation_alone(self, mat: Path, tmp_path: Path) -> None:
         mapping = tmp_path / "none.mat"

@@ -18,7 +18,7 @@ from jtr_lightning.data.rooms.writing import RoomsSpec, make_rooms
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import HalfLabels, OneLabel, RandomLabels, SplitFile
-from jtr_lightning.tasks import Depth, Regression, Segmentation, Task
+from jtr_lightning.tasks import DenseRegression, Depth, Regression, Segmentation, Task
 from jtr_lightning.testing import DataModuleContract
 from tests.data.tiny import NUMBER, TinyDataModule, write_tiny
 from tests.data.training import train_and_predict
@@ -190,6 +190,10 @@ class TestMistakes:
             PackedDataModule(root)
         tasks: dict[str, Task] = {"pitch": Regression(), "depth": Depth()}
         assert list(PackedDataModule(root, tasks).dataset("train")[0].labels) == ["pitch", "depth"]
+
+    def test_a_task_that_takes_the_packed_holes_for_values(self, packed: Path) -> None:
+        with pytest.raises(ConfigError, match="which hold 0; found DenseRegression"):
+            PackedDataModule(packed, {"depth": DenseRegression()})
 
     def test_published_rows_fit_numbered_samples_alone(self, packed: Path, tmp_path: Path) -> None:
         rows = torch.ones(NUMBER["train"], 2)

@@ -10,7 +10,15 @@ from jtr_lightning.data.codings import Levels
 from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.scenarios import OneLabel
-from jtr_lightning.tasks import Classification, DenseRegression, Depth, Normals, Regression, Segmentation
+from jtr_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    Depth,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 from jtr_lightning.testing import DataModuleContract
 from tests.data.taskonomy_files import BUILDINGS, LAYOUTS, raw, seed_of, write_tree
 from tests.data.training import data_from_docstring, train_and_predict
@@ -249,6 +257,22 @@ def test_a_task_of_your_own_reads_the_folder_of_its_name(tmp_path: Path) -> None
     assert data.tasks["facing"].valid(sample.labels["facing"][None]).float().mean() > 0.5
     with pytest.raises(ConfigError, match=r"`folders` should name tasks of the data; found 'face'"):
         TaskonomyDataModule(tmp_path, tasks, folders={"face": "normal"})
+
+
+def test_holes_are_invalid_for_any_kind_of_task(tree: Path) -> None:
+    tasks: dict[str, Task] = {
+        "depth_zbuffer": DenseRegression(high=128.0),
+        "normal": DenseRegression(3, low=-1.0, signed_channels=[0]),
+        "principal_curvature": DenseRegression(2, low=-1.0),
+    }
+    usual = TaskonomyDataModule(tree, list(tasks)).dataset("train")
+    for index in (0, 2):
+        expected, found = usual[index].labels, TaskonomyDataModule(tree, tasks).dataset("train")[index].labels
+        for name, task in tasks.items():
+            valid = usual.tasks[name].valid(expected[name][None])[0, 0]
+            assert 0 < valid.float().mean() < 1
+            assert torch.equal(task.valid(found[name][None])[0, 0], valid), name
+            assert torch.equal(found[name][:, valid], expected[name][:, valid]), name
 
 
 def test_the_config_of_the_docstring_works(tmp_path: Path) -> None:

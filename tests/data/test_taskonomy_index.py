@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jtr_lightning.data import taskonomy_index, taskonomy_scan
+from jtr_lightning.data.taskonomy import TaskonomyDataModule
 from jtr_lightning.data.taskonomy_index import TreeIndex, open_tree
 from jtr_lightning.data.taskonomy_layouts import ViewFolder
 from jtr_lightning.errors import DataError
@@ -60,6 +61,28 @@ def test_one_building_alone_is_a_tree(tmp_path: Path) -> None:
     assert index.layout.name == "one building"
     assert names(index) == NAMES[4:8]
     assert index.path(0, "segment_semantic").is_file()
+
+
+@pytest.mark.parametrize(
+    ("layout", "left_out"),
+    [
+        ("unpacked archives", ["dover/rgb"]),
+        ("domains first", ["rgb/allen_ville", "rgb/beach"]),
+        ("omnidata", ["rgb/taskonomy/allen_ville", "rgb/taskonomy/beach"]),
+    ],
+)
+def test_buildings_that_are_laid_out_in_another_way_are_told(
+    tmp_path: Path, layout: str, left_out: list[str]
+) -> None:
+    write_tree(tmp_path, layout, ("allen_ville", "beach"), domains=("rgb", "normal"))
+    options = {"tasks": ["normal"], "train_buildings": ["beach", "dover"]}
+    assert not open_tree(tmp_path).elsewhere
+    write_tree(tmp_path, "buildings first", ("dover",), domains=("rgb", "normal"))
+    assert list(open_tree(tmp_path).elsewhere) == left_out
+    remarks = TaskonomyDataModule(tmp_path, **options).source("train").remarks()  # type: ignore[arg-type]
+    (remark,) = [remark for remark in remarks if "are not laid out as the others" in remark]
+    assert remark.startswith(f"{len(left_out)} folders of images")
+    assert f"the first '{left_out[0]}'" in remark
 
 
 def test_missing_files_are_missing_labels_and_views_without_image_no_samples(tmp_path: Path) -> None:

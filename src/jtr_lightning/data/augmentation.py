@@ -135,8 +135,13 @@ class _Pipeline:
         from jtr_lightning.data.quiet_albumentations import A
         from jtr_lightning.data.transforms import Zoom
 
+        # A Lambda is a NoOp by its class, whatever it does to labels.
+        untouched = A.Lambda().custom_apply_fns["mask"]
         for transform in _leaves(transforms):
-            if not isinstance(transform, A.ImageOnlyTransform | Zoom | A.HorizontalFlip | A.NoOp):
+            follows = isinstance(transform, A.ImageOnlyTransform | Zoom | A.HorizontalFlip | A.NoOp)
+            if isinstance(transform, A.Lambda):
+                follows = transform.custom_apply_fns["mask"] is untouched
+            if not follows:
                 raise ConfigError(
                     "Augmentation.transforms() should have transforms of the image alone, and of those that move "
                     f"pixels only Zoom and HorizontalFlip; found {type(transform).__name__}. The tasks do not know "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -141,11 +142,35 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             DataError: The folder is missing or holds no sample of the split.
         """
 
+    def usual_tasks(self) -> dict[str, Task]:
+        """The tasks that the labels are made for: they have these tasks' values for 'invalid', whatever is trained.
+
+        By default ``known_tasks``; a subclass whose source asks the tasks in use for theirs leaves them out.
+        """
+        return self.known_tasks()
+
+    def _refuse_filled_holes(self, tasks: Mapping[str, Task]) -> None:
+        """Refuses a task of another kind than its labels, where it would train on their holes as on values."""
+        usual = self.usual_tasks()
+        for name, task in tasks.items():
+            known = usual.get(name)
+            if known is None or not (known.dense and task.dense):
+                continue
+            hole = known.blank(1, 1)
+            same_form = (tuple(hole.shape), hole.dtype) == (task.target_shape(1, 1), task.target_dtype)
+            if same_form and hole.isfinite().all() and task.valid(hole[None]).any():
+                raise ConfigError(
+                    f"Task '{name}' of {type(self).__name__} should leave out the pixels where its labels have no "
+                    f"value, which hold {hole.flatten()[0]:g}; found {type(task).__name__}, for which that is a value. "
+                    f"Take {type(known).__name__}, or a task of your own whose `valid` is False there."
+                )
+
     def _choose_tasks(self, tasks: list[str] | dict[str, Task] | None) -> dict[str, Task]:
         if isinstance(tasks, dict):
             chosen = dict(tasks)
             for name, task in chosen.items():
                 check_kind(f"tasks[{name!r}]", task, Task, "Depth()")
+            self._refuse_filled_holes(chosen)
         elif isinstance(tasks, str):
             raise ConfigError(
                 f"Parameter `tasks` should be a list of names; found {tasks!r}. Give [{tasks!r}]."

@@ -14,6 +14,7 @@ from jtr_lightning.data.cityscapes_official import (
     DepthKind,
     OfficialSource,
 )
+from jtr_lightning.data.class_ids import refuse_class_as_void, refuse_other_classes
 from jtr_lightning.data.codings import ClassIds, Scaled
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
 from jtr_lightning.data.source import SampleSource
@@ -104,8 +105,21 @@ class CityscapesDataModule(PartialLabelDataModule):
         self.depth_statistics = depth_statistics
         self.max_depth = max_depth
         super().__init__(root, tasks, **kwargs)
+        refuse_other_classes(self.tasks.get("segmentation"), classes)
+        self._refuse_other_zoom()
         self.layout = layout
         self.official_test = official_test
+
+    def _refuse_other_zoom(self) -> None:
+        """Refuses a depth task of one's own that follows another rule of zooming than was asked for."""
+        task, usual = self.tasks.get("depth"), self.known_tasks()["depth"]
+        if isinstance(task, Depth) and isinstance(usual, Depth) and task.inverse != usual.inverse:
+            raise ConfigError(
+                f"Parameter `inverse` of the task 'depth' should be {str(usual.inverse).lower()} with `depth: "
+                f"{self.depth}` and `inverse_scaling: {self.inverse_scaling}`, by which a zoom "
+                f"{'multiplies' if usual.inverse else 'divides'} its values; found {str(task.inverse).lower()}. Mend "
+                "it, or one of these."
+            )
 
     def known_tasks(self) -> dict[str, Task]:
         names = {19: CLASSES_19, 7: CLASSES_7, 2: CLASSES_2}[self.classes]
@@ -132,6 +146,7 @@ class CityscapesDataModule(PartialLabelDataModule):
             return self._preprocessed(split)
         if split == "train":
             refuse_published_rows(self.scenario, "official files of Cityscapes")
+        refuse_class_as_void(self.tasks.get("segmentation"), "the official files of Cityscapes")
         part: Split = "val" if split == "test" and not self.official_test else split
         return OfficialSource(self.root, part, self.classes, self.depth, self.max_depth)
 

@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jtr_lightning.data.class_ids import refuse_class_as_void
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
+from jtr_lightning.data.unit_vectors import check_unit_vectors
 from jtr_lightning.errors import ConfigError, DataError, check_number
-from jtr_lightning.tasks import DenseRegression, Depth, Normals, Segmentation, Task
+from jtr_lightning.tasks import DenseRegression, DenseTask, Depth, Normals, Segmentation, Task
 from jtr_lightning.tasks.dense import IGNORE
 
 
@@ -50,6 +52,21 @@ class Coding(ABC):
         """
         del task
         return self
+
+
+class MarkedHoles(Coding):
+    """A coding of files that mark each pixel without a value themselves; the base for some of those below.
+
+    Attributes:
+        hole: What stands at such a pixel in the label: of a task its own value for 'invalid', whatever kind it is of.
+    """
+
+    hole: float
+
+    def of_task(self, task: Task) -> Coding:
+        known = copy(self)
+        known.hole = task.blank_value if isinstance(task, DenseTask) else self.hole
+        return known
 
 
 class AsStored(Coding):
@@ -98,7 +115,13 @@ class ClassIds(Coding):
         self.classes: int | None = None
 
     def of_task(self, task: Task) -> Coding:
-        """Knows how many classes there are, so that an id above them is told as it is on disk and not shifted."""
+        """Knows how many classes there are, so that an id above them is told as it is on disk and not shifted.
+
+        Raises:
+            ConfigError: Ids are shifted, and the task's ``ignore_index`` is one of the classes.
+        """
+        if self.first or self.ids is not None:
+            refuse_class_as_void(task, "the coding ClassIds")
         known = copy(self)
         known.classes = task.channels if self.first else None
         return known
@@ -227,9 +250,9 @@ class Levels(Coding):
     """Values between two ends: an integer file's 0..maximum becomes low..high, a floating-point file stays as it is.
 
     Args:
-        low: The value of raw 0.
-        high: The value of raw ``maximum``; what is above is clipped to it.
-        channels: Number of channels of the task. A grey label saved as RGB is taken as one channel.
+        low: The value of raw 0; the task's ``low`` by default, 0 for a task without one.
+        high: The value of raw ``maximum``, to which what is above is clipped; the task's ``high`` by default, or 1.
+        channels: Number of channels, the task's by default. With 1 a grey label saved as RGB is taken as one channel.
         maximum: The raw value of ``high``; the largest of the file's dtype by default, if that has at most 16 bits. A
             picture of 2 or 4 bits is read as of 8: give 3 or 15.
         invalid: The raw value (in every channel) that marks a pixel without a value, which becomes NaN.
@@ -240,9 +263,9 @@ class Levels(Coding):
 
     def __init__(
         self,
-        low: float = 0.0,
-        high: float = 1.0,
-        channels: int = 1,
+        low: float | None = None,
+        high: float | None = None,
+        channels: int | None = None,
         maximum: float | None = None,
         invalid: float | None = None,
     ) -> None:
@@ -256,8 +279,17 @@ class Levels(Coding):
         self.maximum = maximum
         self.invalid = invalid
 
+    def of_task(self, task: Task) -> Coding:
+        known = copy(self)
+        if isinstance(task, DenseRegression):
+            known.low = task.low if self.low is None else self.low
+            known.high = task.high if self.high is None else self.high
+        if isinstance(task, DenseTask) and self.channels is None:
+            known.channels = task.target_channels
+        return known
+
     def decode(self, raw: Array, path: Path) -> Array:
-        values = one_channel(raw, path) if self.channels == 1 else raw
+        values = one_channel(raw, path) if self.channels in (None, 1) else raw
         share = values.astype(np.float32) if values.dtype.kind == "f" else self._between(values, path)
         if self.invalid is not None:
             unknown = values == self.invalid
@@ -266,21 +298,22 @@ class Levels(Coding):
 
     def _between(self, values: Array, path: Path) -> NDArray[np.float32]:
         """Whole numbers from 0 to the largest, as float32 from low to high."""
+        low, high = 0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high
         if self.maximum is None and values.dtype.itemsize > 2:
             # NumPy's int64 of 0..255 would all be 0.
             raise DataError(
-                f"The file '{path}' should come with the raw value that means {self.high:g}, since it holds "
+                f"The file '{path}' should come with the raw value that means {high:g}, since it holds "
                 f"{values.dtype} values, whose range says nothing; found none. Save them with 8 or 16 bits, or give "
                 "the task the coding Levels with that value as `maximum` (parameter `codings`)."
             )
         top = self.maximum if self.maximum is not None else _largest(values.dtype)
         share = np.minimum(values.astype(np.float32) * np.float32(1 / top), np.float32(1))
-        if self.low != 0 or self.high != 1:
-            share = share * np.float32(self.high - self.low) + np.float32(self.low)
+        if low != 0 or high != 1:
+            share = share * np.float32(high - low) + np.float32(low)
         return np.asarray(share, np.float32)
 
 
-class UnitVectors(Coding):
+class UnitVectors(MarkedHoles):
     """Surface normals: colours of 8 or 16 bits are centred (``v / 127.5 - 1``), floating-point files hold the vectors.
 
     A pixel whose vector is far from unit length (below 0.5 or above 1.5: grey, black or white in a picture) is invalid
@@ -288,6 +321,8 @@ class UnitVectors(Coding):
     A floating-point file whose vectors are of another length or have no negative component is refused: it holds
     something else, mostly ``(n + 1) / 2``.
     """
+
+    hole = 0.0
 
     def decode(self, raw: Array, path: Path) -> Array:
         check_array(raw, path, (np.uint8, np.uint16, np.floating), (None, None, 3))
@@ -298,37 +333,15 @@ class UnitVectors(Coding):
         # OpenCV's passes over a picture: a third of the time of the same in NumPy.
         length = np.sqrt(cv2.transform(cv2.multiply(vectors, vectors), np.ones((1, 3), dtype=np.float32)))
         if raw.dtype.kind == "f":
-            _check_are_vectors(vectors, length, path)
+            check_unit_vectors(vectors, length, path)
         # A comparison with NaN is False, so a vector that is not finite is invalid, too.
         valid = (length > 0.5) & (length < 1.5)
         scale = np.divide(1, length, out=np.zeros_like(length), where=valid)
         unit = cv2.multiply(vectors, cv2.merge([scale, scale, scale]))
         cv2.patchNaNs(unit, 0.0)
+        if self.hole != 0:
+            unit[~valid] = self.hole
         return np.asarray(unit)
-
-
-def _check_are_vectors(vectors: NDArray[np.float32], length: NDArray[np.float32], path: Path) -> None:
-    """Refuses a floating-point file that cannot hold unit vectors: each pixel for itself might pass as one."""
-    # Some thousand pixels: enough for a median, and the whole picture would take as long as reading it.
-    known = _positive(length.ravel()[:: max(1, length.size // 4096)])
-    if not known.size:
-        known = _positive(length)
-    if not known.size:
-        return
-    middle = float(np.median(known))
-    # A flat wall may have no negative component, but its vectors are all of length 1, which others' codes are not.
-    if 0.9 < middle < 1.1 and (vectors.min() < 0 or (np.abs(_positive(length) - 1) < 0.02).all()):
-        return
-    found = f"a median length of {middle:.3g}" if not 0.9 < middle < 1.1 else "none, and lengths that differ"
-    raise DataError(
-        f"The file '{path}' should hold unit vectors with components from -1 to 1, some of them negative, or the zero "
-        f"vector; found {found}. Is it (n + 1) / 2, or of 0..255? Save n itself, or 8-bit colours."
-    )
-
-
-def _positive(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Those above 0; NaN is not."""
-    return values[values > 0]
 
 
 def one_channel(raw: Array, path: Path) -> Array:

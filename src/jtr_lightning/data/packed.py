@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -118,6 +119,14 @@ class PackedDataModule(PartialLabelDataModule):
 
     def known_tasks(self) -> dict[str, Task]:
         return {name: self._rebuilt(name, description) for name, description in self.info["tasks"].items()}
+
+    def usual_tasks(self) -> dict[str, Task]:
+        """Those that were packed, as far as their classes are imported here."""
+        found = {}
+        for name, description in self.info["tasks"].items():
+            with suppress(ConfigError):
+                found[name] = self._rebuilt(name, description)
+        return found
 
     def _rebuilt(self, name: str, description: dict[str, Any]) -> Task:
         try:

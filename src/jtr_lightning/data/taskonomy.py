@@ -67,6 +67,11 @@ class TaskonomySource(SampleSource):
 
     def remarks(self) -> Sequence[str]:
         found = [*self.notes, *self._files_without_sample()]
+        if elsewhere := self.index.elsewhere:
+            found.append(
+                f"{len(elsewhere)} folders of images in '{self.index.root}' are not laid out as the others "
+                f"('{self.index.layout.folder}') and are not read, the first '{elsewhere[0]}'."
+            )
         for task, domain in self.tasks.items():
             exists = self.index.has(domain.folder)
             if domain.mask is None:
@@ -248,6 +253,10 @@ class TaskonomyDataModule(PartialLabelDataModule):
     def known_tasks(self) -> dict[str, Task]:
         domains = self.known_domains(DEPTH_SCALE)
         return {name: domain.task() for name, domain in domains.items() if domain.task is not None}
+
+    def usual_tasks(self) -> dict[str, Task]:
+        """None: the codings know the tasks that they are for."""
+        return {}
 
     def _domains(
         self,

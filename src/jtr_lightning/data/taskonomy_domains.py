@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jtr_lightning.data.codings import ClassIds, Coding, Levels, UnitVectors
+from jtr_lightning.data.codings import ClassIds, Coding, Levels, MarkedHoles, UnitVectors
 from jtr_lightning.data.files import check_array
 from jtr_lightning.data.source import Array
 from jtr_lightning.errors import ConfigError, DataError, check_number
@@ -32,7 +32,7 @@ CLASS_NAMES = [
 """The 17 classes of ``segment_semantic`` in the order of the ids 1..17 on disk."""
 
 
-class DepthSteps(Coding):
+class DepthSteps(MarkedHoles):
     """16-bit depth: metres are ``raw * scale``; 65535 ('none', or farther than can be said) becomes 0, invalid.
 
     Args:
@@ -43,6 +43,7 @@ class DepthSteps(Coding):
     """
 
     invalid = 65535
+    hole = 0.0
 
     def __init__(self, scale: float = DEPTH_SCALE) -> None:
         check_number("depth_scale", scale)
@@ -58,21 +59,45 @@ class DepthSteps(Coding):
             )
         check_array(raw, path, (np.uint16,), (None, None))
         metres = raw * np.float32(self.scale)
-        metres[raw == self.invalid] = 0
+        metres[raw == self.invalid] = self.hole
         return np.asarray(metres)
 
 
-class CurvatureColours(Coding):
+class HeatMap(Levels):
+    """A 16-bit heat map: ``raw / 65535`` brought from [0, clip] to [0, 1].
+
+    Args:
+        clip: The share of 65535 that becomes 1, as all above it does.
+    """
+
+    def __init__(self, clip: float = 1.0) -> None:
+        super().__init__(0.0, 1.0, maximum=65535 * clip)
+
+    def decode(self, raw: Array, path: Path) -> Array:
+        if raw.dtype.itemsize == 1:
+            # Taken for 255 of 65535 its largest value would be next to nothing.
+            raise DataError(
+                f"The heat map '{path}' should be a 16-bit grey picture; found 8 bits, of which it is not known what "
+                "share 255 stands for. Get the original 16-bit files, or give the task the coding Levels with the raw "
+                "value of 1 as `maximum` (parameter `codings`)."
+            )
+        return super().decode(raw, path)
+
+
+class CurvatureColours(MarkedHoles):
     """Principal curvatures k1, k2 from red and green: ``(v - 127) / 127``, and NaN, invalid, where all is 0.
 
     The values in [-1, 1] are curvatures times 0.03 m: 1 is a radius of 3 cm, as the files are clipped.
     """
 
+    hole = float("nan")
+
     def decode(self, raw: Array, path: Path) -> Array:
         check_array(raw, path, (np.uint8,), (None, None, 3))
         values = (raw[..., :2].astype(np.float32) - 127) * np.float32(1 / 127)
-        values[~raw.any(-1)] = np.nan
-        return np.asarray(np.minimum(values, np.float32(1)))
+        np.minimum(values, np.float32(1), out=values)
+        values[~raw.any(-1)] = self.hole
+        return np.asarray(values)
 
 
 class MostLikely(Coding):
@@ -138,8 +163,7 @@ def known_pixels(raw: Array, path: Path) -> Array:
 
 
 def _share(folder: str, clip: float = 1.0, marks_holes: bool = True) -> Domain:
-    """A 16-bit heat map: ``raw / 65535`` brought from [0, clip] to [0, 1]."""
-    return Domain(folder, Levels(maximum=65535 * clip), DenseRegression, marks_holes=marks_holes)
+    return Domain(folder, HeatMap(clip), DenseRegression, marks_holes=marks_holes)
 
 
 def _depth() -> Task:
@@ -176,7 +200,7 @@ def known_domains(depth_scale: float = DEPTH_SCALE) -> dict[str, Domain]:
             lambda: DenseRegression(channels=2, low=-1.0, high=1.0, unit="1/(3 cm)"),
         ),
         # 8 bits in three equal channels; nothing marks a hole (it is about 13 in measured files, as dark corners are).
-        Domain("reshading", Levels(), DenseRegression, marks_holes=False),
+        Domain("reshading", Levels(0.0, 1.0), DenseRegression, marks_holes=False),
         _share("edge_texture", clip=0.08),
         # Where the depth has no value this is 0, which elsewhere means that there is no edge.
         _share("edge_occlusion", clip=0.00625, marks_holes=False),

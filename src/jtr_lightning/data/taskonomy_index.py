@@ -46,6 +46,7 @@ class TreeIndex:
         view: int32 ``[N]``.
         present: One bit for each column, uint64 ``[N]``: whether that file exists.
         strays: The files that belong to no sample.
+        elsewhere: Folders of images below the root that are laid out in another way, whose samples are not found.
     """
 
     root: Path
@@ -57,6 +58,7 @@ class TreeIndex:
     view: NDArray[np.int32]
     present: NDArray[np.uint64]
     strays: tuple[Strays, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.point)
@@ -155,13 +157,13 @@ def open_tree(
         DataError: The folder is missing, holds no such tree, or two files of one view.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        layout, folders = look(root, image_domain, pool)
+        layout, folders, elsewhere = look(root, image_domain, pool)
         times = list(pool.map(lambda folder: (root / folder.path).stat().st_mtime_ns, folders))
         key = _fingerprint(layout, image_domain, may_be_void, folders, times)
         for place in _places(root):
             known = _load(place, root, layout, key, folders)
             if known is not None:
-                return known
+                return replace(known, elsewhere=tuple(elsewhere))
         index, files = _scan(root, layout, folders, image_domain, frozenset(may_be_void), pool)
     settled = (
         max(times) < time.time_ns() - _SETTLED_NS
@@ -169,7 +171,7 @@ def open_tree(
     if files >= REMEMBER_FROM and settled:
         in_tree, in_cache = _places(root)
         _save((in_tree, in_cache) if keep_in_tree else (in_cache,), index, key)
-    return index
+    return replace(index, elsewhere=tuple(elsewhere))
 
 
 def _scan(

@@ -63,7 +63,9 @@ class ViewFolder:
     domain: str
 
 
-def look(root: Path, image_domain: str, pool: ThreadPoolExecutor) -> tuple[Layout, list[ViewFolder]]:
+def look(
+    root: Path, image_domain: str, pool: ThreadPoolExecutor
+) -> tuple[Layout, list[ViewFolder], list[str]]:
     """Finds a tree's layout by looking for its images.
 
     Args:
@@ -72,7 +74,8 @@ def look(root: Path, image_domain: str, pool: ThreadPoolExecutor) -> tuple[Layou
         pool: For the waiting.
 
     Returns:
-        The layout, and all folders of files, sorted by building and domain.
+        The layout, and all folders of files, sorted by building and domain; and the folders of images, below the root,
+        that are laid out in another way.
 
     Raises:
         DataError: The folder is missing, or holds no such tree.
@@ -81,12 +84,13 @@ def look(root: Path, image_domain: str, pool: ThreadPoolExecutor) -> tuple[Layou
         raise DataError(f"The Taskonomy data should be in a folder; found none at '{root}'. Mend `root`.")
     paths = _subfolders(root, pool)
     for layout in LAYOUTS:
-        parsed = [(path, layout.parse(path)) for path in paths]
-        folders = [
-            ViewFolder(path, found[0] or root.resolve().name, found[1]) for path, found in parsed if found
-        ]
-        if any(f.domain == image_domain and _holds_views(root / f.path) for f in folders):
-            return layout, sorted(folders, key=lambda f: (f.building, f.domain))
+        folders = _parsed(layout, root, paths)
+        images = [folder.path for folder in folders if folder.domain == image_domain]
+        if any(_holds_views(root / path) for path in images):
+            folders.sort(key=lambda f: (f.building, f.domain))
+            others = (f for other in LAYOUTS for f in _parsed(other, root, paths) if f.domain == image_domain)
+            elsewhere = {f.path for f in others} - set(images)
+            return layout, folders, sorted(path for path in elsewhere if _holds_views(root / path))
     names = sorted(path for path in paths if "/" not in path)
     expected = ", ".join(
         f"'{layout.folder.format(building='BUILDING', domain=image_domain)}'" for layout in LAYOUTS
@@ -95,6 +99,12 @@ def look(root: Path, image_domain: str, pool: ThreadPoolExecutor) -> tuple[Layou
         f"The folder '{root}' should hold images named point_<i>_view_<j>_domain_{image_domain}.png in {expected}; "
         f"found {f'the folders {names[:5]}' if names else 'no folder'} without them. Mend `root`."
     )
+
+
+def _parsed(layout: Layout, root: Path, paths: list[str]) -> list[ViewFolder]:
+    """The folders that are a layout's."""
+    parsed = ((path, layout.parse(path)) for path in paths)
+    return [ViewFolder(path, found[0] or root.resolve().name, found[1]) for path, found in parsed if found]
 
 
 def _subfolders(root: Path, pool: ThreadPoolExecutor) -> list[str]:

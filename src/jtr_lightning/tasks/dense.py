@@ -258,6 +258,9 @@ def gumbel_noise(like: Tensor) -> Tensor:
 class DenseRegression(DenseTask):
     """Any real values per pixel: edges, keypoints, reshading, curvature, albedo ... Invalid where not finite.
 
+    A zoom leaves the values as they are. Lengths in pixels, such as a flow, become larger: give them a subclass with a
+    ``zoomed`` of its own.
+
     Args:
         channels: Values per pixel.
         low: Smallest value that occurs; with ``high`` it codes values into [0, 1] for the joint space and pictures.

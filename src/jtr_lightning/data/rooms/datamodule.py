@@ -134,14 +134,14 @@ class RoomsDataModule(TaskonomyDataModule):
         """Taskonomy's own under names without jargon, with the classes and the holes of Rooms."""
         shared = known_domains(depth_scale)
         # Gradients per pixel are steeper in a smaller picture: clipped where Taskonomy's are, most edges would be 1.
-        texture, occlusion = Levels(maximum=0.2 * 65535), Levels(maximum=0.02 * 65535)
+        texture, occlusion = (Levels(0.0, 1.0, maximum=share * 65535) for share in (0.2, 0.02))
         return {
             "segmentation": Domain(
                 "segment_semantic", ClassIds(first=1), lambda: Segmentation(list(CLASS_NAMES))
             ),
             "depth": Domain("depth_zbuffer", shared["depth_zbuffer"].coding, _depth),
             "normals": Domain("normal", shared["normal"].coding, Normals),
-            "reshading": Domain("reshading", Levels(invalid=13), DenseRegression),
+            "reshading": Domain("reshading", Levels(0.0, 1.0, invalid=13), DenseRegression),
             "edge_texture": Domain("edge_texture", texture, DenseRegression),
             "edge_occlusion": Domain("edge_occlusion", occlusion, DenseRegression),
             "keypoints2d": shared["keypoints2d"],
