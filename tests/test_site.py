@@ -34,7 +34,7 @@ def _modules_with_names() -> set[str]:
     found = set()
     for info in pkgutil.walk_packages(jtr_lightning.__path__, "jtr_lightning."):
         parts = info.name.split(".")
-        if any(part.startswith("_") for part in parts) or parts[1] == "cli":
+        if any(part.startswith("_") for part in parts) or parts[1] in ("cli", "lightning_cli"):
             continue
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():

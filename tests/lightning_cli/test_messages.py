@@ -169,7 +169,7 @@ def test_help_of_an_unknown_class_is_told(
         (
             {"data": {"class_path": "FolderDataModule", "init_args": {"codings": {"depth": "Unheard"}}}},
             Coding,
-            "AsStored ClassIds CurvatureColours DepthSteps Levels MostLikely Scaled UnitVectors",
+            "AsStored ClassIds CurvatureColours DepthSteps HeatMap Levels MostLikely Scaled UnitVectors",
         ),
         ({"model": model(optimizer="Unheard")}, Optimizer, ""),
         ({"model": model(lr_scheduler="Unheard")}, LRScheduler, ""),
