@@ -212,7 +212,8 @@ class LocalSweep:
         try:
             study = self._study(storage)
             asked = self._asked()
-            if study.user_attrs.get(ASKED, asked) != asked:
+            # As objects: earlier text has its keys in another order.
+            if json.loads(study.user_attrs.get(ASKED, asked)) != json.loads(asked):
                 if trained(study):
                     raise ConfigError(
                         f"The folder '{self.folder}' should be that of the sweep '{self.sweep.path}' as it is now; "
@@ -243,7 +244,7 @@ class LocalSweep:
         sweep = self.sweep
         parameters = {p.name: {k: v for k, v in vars(p).items() if k != "name"} for p in sweep.parameters}
         facts = [sweep.metric, sweep.maximize, sweep.method, list(sweep.command), parameters, self.overrides]
-        return json.dumps(facts, sort_keys=True)
+        return json.dumps(facts)  # not by sorted keys: a choice may be between a number and a text
 
     def _sampler(self, trials: int) -> BaseSampler:
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
