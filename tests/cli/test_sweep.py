@@ -319,6 +319,16 @@ def test_an_interrupted_trial_is_begun_again(
         assert sorted(finished) == [0.0, 0.001, 0.01]
 
 
+def test_a_grid_that_goes_on_with_another_seed_tries_each_point_once(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    fake = faked(monkeypatch, lambda lr: [lr])
+    parameters = {LR: {"values": [number / 8 for number in range(8)]}}
+    assert sweep("--trials", "4", parameters=parameters) == 0
+    assert sweep("--seed", "2", parameters=parameters) == 0
+    assert sorted(fake.asked) == parameters[LR]["values"]
+
+
 def test_one_failed_trial_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,8 @@ DATABASE = "sweep.db"
 STUDY = "sweep"
 ASKED = "asked"
 """The study's attribute that says which sweep it is."""
+SEED = "seed"
+"""The study's attribute with the seed that numbers the points of its grid."""
 VALUES = "values"
 """A trial's attribute with its parameters as they were given to ``jtr fit``."""
 SECONDS = "seconds"
@@ -121,7 +123,7 @@ class LocalSweep:
         self.sweep = sweep
         self.folder = folder
         self.overrides = list(overrides)
-        self.seed = seed
+        self.seed = self.seed_of_grid = seed
         self.grid = {
             p.name: values for p in sweep.parameters if sweep.method == "grid" and (values := p.grid())
         }
@@ -223,6 +225,8 @@ class LocalSweep:
                 optuna.delete_study(study_name=STUDY, storage=storage)
                 study = self._study(storage)
             study.set_user_attr(ASKED, asked)
+            self.seed_of_grid = study.user_attrs.get(SEED, self.seed)
+            study.set_user_attr(SEED, self.seed_of_grid)
             yield study
         finally:
             storage.remove_session()
@@ -250,7 +254,9 @@ class LocalSweep:
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
         if self.grid:
-            return GridSampler(self.grid, seed=self.seed)  # the seed is the order of the points
+            # The seed is the order of the points, and their numbers in it are what the study keeps of those that are
+            # done: with another seed than it was begun with, some would be tried again and others never.
+            return GridSampler(self.grid, seed=self.seed_of_grid)
         seed = self.seed + trials
         return TPESampler(seed=seed) if self.sweep.method == "bayes" else RandomSampler(seed=seed)
 
