@@ -20,6 +20,7 @@ from tests.reliability.trainings import (
     in_a_process,
     kill_me,
     resume,
+    state,
 )
 
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
@@ -62,6 +63,22 @@ def test_a_picture_is_of_the_epoch_within_which_the_training_went_on(
     assert [title.partition(":")[0] for title in titles] == ["Epoch 0", "Epoch 1"]
     assert sorted(path.name for path in (RUN / "panels").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
     assert (RUN / "panels" / "epoch_0000.png").read_bytes() == first
+
+
+def test_as_many_batches_are_accumulated_as_before_where_their_number_changes() -> None:
+    accumulating = [
+        "--trainer.callbacks=lightning.pytorch.callbacks.GradientAccumulationScheduler",
+        "--trainer.callbacks.scheduling={0: 1, 1: 2}",
+    ]
+    whole = state(fit(*accumulating))
+    with pytest.raises(SystemExit):
+        fit(
+            *accumulating, callbacks=[At(6, lambda: signal.raise_signal(signal.SIGTERM))]
+        )  # in the second epoch
+    order = Order()
+    done = resume(RUN.with_name("1"), callbacks=[order])
+    assert min(order.samples) == 6, "the third batch of that epoch begins step 7"
+    assert differences(done, whole) == []
 
 
 class AtFirstValidation(L.Callback):

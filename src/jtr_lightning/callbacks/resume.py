@@ -15,7 +15,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -113,6 +113,10 @@ class Resume(Checkpoint):
             ConfigError: The checkpoint does not hold the random states in the form that is read.
         """
         self._saved_step = trainer.global_step
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                # It waits for the start of an epoch, which a training that goes on within one is not told again.
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             # Lightning's own talks to the other processes from within the signal, which may be in the middle of
             # another exchange: then all of them hang. Lightning restores the earlier handler at the end.
