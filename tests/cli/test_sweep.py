@@ -383,6 +383,8 @@ def test_results_of_another_sweep_are_not_mixed_in(
     assert "found results with other parameters, another command or other options" in capsys.readouterr().err
     assert sweep("--trainer.max_epochs", "9") == 1
     assert "Give another --out" in capsys.readouterr().err
+    assert sweep(parameters={LR: {"values": [0.01, 0.001, 0.0]}}) == 1
+    assert "found results with other parameters" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

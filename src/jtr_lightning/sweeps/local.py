@@ -25,6 +25,7 @@ from jtr_lightning.lightning_cli.configs import last_given
 from jtr_lightning.reporting.wandb_logger import grouped
 from jtr_lightning.sweeps.file import Sweep
 from jtr_lightning.sweeps.names import described
+from jtr_lightning.sweeps.parameters import Choice
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -215,7 +216,8 @@ class LocalSweep:
             study = self._study(storage)
             asked = self._asked()
             # As objects: earlier text has its keys in another order.
-            if json.loads(study.user_attrs.get(ASKED, asked)) != json.loads(asked):
+            earlier = json.loads(study.user_attrs.get(ASKED, asked))
+            if earlier != json.loads(asked) or self._in_another_order(study):
                 if trained(study):
                     raise ConfigError(
                         f"The folder '{self.folder}' should be that of the sweep '{self.sweep.path}' as it is now; "
@@ -231,6 +233,14 @@ class LocalSweep:
         finally:
             storage.remove_session()
             storage.engine.dispose()
+
+    def _in_another_order(self, study: Study) -> bool:
+        """Whether the values of a choice stand in another order than before, by which Optuna knows them."""
+        choices = {p.name: tuple(p.kept) for p in self.sweep.parameters if isinstance(p, Choice)}
+        before = {n: d for trial in study.get_trials(deepcopy=False) for n, d in trial.distributions.items()}
+        return any(
+            n in choices and getattr(d, "choices", choices[n]) != choices[n] for n, d in before.items()
+        )
 
     def _study(self, storage: RDBStorage) -> Study:
         import optuna
