@@ -40,3 +40,4 @@ def test_a_value_that_is_no_number_has_no_delta() -> None:
     for bad in (math.nan, math.inf):
         assert delta({"a": bad, "b": 0.5}, {"a": 1.0, "b": 1.0}, better) is None
         assert delta({"a": 2.0, "b": 0.5}, {"a": bad, "b": 1.0}, better) is None
+    assert delta({"a": math.inf, "b": math.inf}, {"a": 1.0, "b": 1.0}, better) is None

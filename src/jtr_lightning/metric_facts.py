@@ -43,8 +43,9 @@ def delta(
     """
     if not all(task in values and baseline.get(task, 0.0) > 0 for task in higher_is_better):
         return None
-    percent = 100 * fmean(
+    changes = [
         (1 if up else -1) * (values[task] - baseline[task]) / baseline[task]
         for task, up in higher_is_better.items()
-    )
-    return percent if math.isfinite(percent) else None
+    ]
+    # Looked at one by one: fmean() refuses infinities of both signs.
+    return 100 * fmean(changes) if all(map(math.isfinite, changes)) else None

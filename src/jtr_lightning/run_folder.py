@@ -111,7 +111,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
     return metrics
 
 
-def add_metrics(folder: Path, values: Mapping[str, float]) -> None:
+def add_metrics(folder: Path, values: Mapping[str, float], forget: tuple[str, ...] = ()) -> None:
     """Adds values to a run's ``metrics.json``, in place of those of the same keys.
 
     A damaged file is reported and written anew: no training should end for the sake of its earlier numbers.
@@ -119,10 +119,12 @@ def add_metrics(folder: Path, values: Mapping[str, float]) -> None:
     Args:
         folder: The run folder.
         values: Metrics by key, such as ``test/depth/abs_err``.
+        forget: Beginnings of keys whose earlier values are of other weights, and are removed.
     """
     try:
         known = read_metrics(folder)
     except ConfigError as error:
         _log.warning("%s It is written anew now, without what it held.", error)
         known = {}
+    known = {key: value for key, value in known.items() if not key.startswith(forget)}
     write_text(folder / METRICS, json.dumps({**known, **dict(sorted(values.items()))}, indent=2) + "\n")

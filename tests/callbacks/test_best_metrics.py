@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from jtr_lightning.callbacks.best_metrics import BestMetrics
+from jtr_lightning.run_folder import add_metrics
 
 
 def trainer(epoch: int, score: float | None, **changes: Any) -> Any:
@@ -52,3 +53,14 @@ def test_a_training_that_goes_on_in_its_folder_remembers_the_best(tmp_path: Path
         callback.load_state_dict(first.state_dict())
     assert same.best == first.best
     assert other.best == {}
+
+
+def test_a_test_of_earlier_weights_does_not_stand_beside_a_better_epoch(tmp_path: Path) -> None:
+    """``jtr test``, then ``jtr fit --resume``: the page would show both as results of one checkpoint."""
+    callback = BestMetrics(tmp_path)
+    callback.on_validation_end(trainer(0, 0.5), None)
+    add_metrics(tmp_path, {"test/depth/abs_err": 7.0, "val/of_before": 1.0})
+    callback.on_validation_end(trainer(1, 0.25), None)
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/depth/abs_err"] == 7.0
+    callback.on_validation_end(trainer(2, 0.75), None)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == callback.best

@@ -184,3 +184,13 @@ def test_large_images_are_made_smaller() -> None:
     guess = {k: torch.nn.functional.interpolate(v, scale_factor=16) for k, v in predictions(1).items()}
     picture = panels(scaled, guess, TASKS)
     assert picture.width < 7 * (module.LARGEST_CELL * WIDTH / HEIGHT + 40)
+
+
+def test_a_name_without_any_room_is_left_out() -> None:
+    """In a cell of an image 16 times as high as wide not even the mark of a shortened name fits; it hung there."""
+    tall = batch([[1, 1, 1]])
+    tall.image = torch.rand(1, 3, 256, 16)
+    tall.labels = {"depth": torch.ones(1, 1, 256, 16)}
+    tall.available = torch.ones(1, 1, dtype=torch.bool)
+    drawn = panels(tall, {"depth": torch.ones(1, 1, 256, 16)}, {"depth": Depth()}, ["train sample"])
+    assert drawn.height > 256

@@ -262,6 +262,37 @@ def test_a_sweep_goes_on_where_it_was_and_draws_new_values(
     database.close()
 
 
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_choice_may_be_between_numbers_texts_and_lists(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, method: str
+) -> None:
+    """An empty value is refused with the advice to write the text 'null'."""
+    fake = faked(monkeypatch, lambda lr: [lr])
+    values = ["null", 0.5, 2, [1, 2]]
+    parameters = {LR: {"values": [0.25, 0.125]}, "data.batch_size": {"values": values}}
+    for trials in ("2", "4"):
+        assert sweep("--trials", trials, method=method, parameters=parameters) == 0
+    assert len(fake.asked) == 4
+    assert {row["data.batch_size"] for row in results(folder)} <= {"null", "0.5", "2", "[1, 2]"}
+
+
+def test_a_sweep_of_earlier_code_goes_on(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """It kept what was asked for as text by sorted keys."""
+    faked(monkeypatch, lambda lr: [lr])
+    parameters = {LR: {"values": [0.5, 0.25]}, "data.batch_size": {"values": [2]}}
+    assert sweep("--trials", "1", parameters=parameters) == 0
+    with sqlite3.connect(folder / "sweep.db") as database:
+        (kept,) = database.execute(
+            "select value_json from study_user_attributes where key = 'asked'"
+        ).fetchone()
+        earlier = json.dumps(json.dumps(json.loads(json.loads(kept)), sort_keys=True))
+        assert earlier != kept
+        database.execute("update study_user_attributes set value_json = ? where key = 'asked'", (earlier,))
+    database.close()
+    assert sweep("--trials", "2", parameters=parameters) == 0
+    assert len(results(folder)) == 2
+
+
 @pytest.mark.parametrize(("method", "stop"), [("grid", KeyboardInterrupt), ("random", SystemExit)])
 def test_an_interrupted_trial_is_begun_again(
     monkeypatch: pytest.MonkeyPatch, folder: Path, method: str, stop: type[BaseException]
@@ -286,6 +317,16 @@ def test_an_interrupted_trial_is_begun_again(
     assert interrupted[0] in finished
     if method == "grid":
         assert sorted(finished) == [0.0, 0.001, 0.01]
+
+
+def test_a_grid_that_goes_on_with_another_seed_tries_each_point_once(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    fake = faked(monkeypatch, lambda lr: [lr])
+    parameters = {LR: {"values": [number / 8 for number in range(8)]}}
+    assert sweep("--trials", "4", parameters=parameters) == 0
+    assert sweep("--seed", "2", parameters=parameters) == 0
+    assert sorted(fake.asked) == parameters[LR]["values"]
 
 
 def test_one_failed_trial_does_not_stop_the_others(
@@ -342,6 +383,8 @@ def test_results_of_another_sweep_are_not_mixed_in(
     assert "found results with other parameters, another command or other options" in capsys.readouterr().err
     assert sweep("--trainer.max_epochs", "9") == 1
     assert "Give another --out" in capsys.readouterr().err
+    assert sweep(parameters={LR: {"values": [0.01, 0.001, 0.0]}}) == 1
+    assert "found results with other parameters" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

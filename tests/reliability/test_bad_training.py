@@ -21,6 +21,7 @@ from jtr_lightning.data.source import Array, SampleSource
 from jtr_lightning.errors import ConfigError, TrainingError
 from jtr_lightning.lightning_cli.command_line import command_line
 from jtr_lightning.module import PartialLabelModule, StepLosses
+from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.regularizers.base import Regularizer
 from jtr_lightning.tasks import Depth, Segmentation
 from tests.reliability.trainings import QUIET, TinyData, train
@@ -168,6 +169,32 @@ def test_a_skipped_step_changes_no_weight_and_no_moment_and_is_counted(
     assert float(trainer.callback_metrics["train/skipped_steps"]) == 1
     assert "The step is skipped (1 so far)" in caplog.text
     assert all(value.isfinite().all() for value in module.parameters())
+
+
+def test_a_skipped_step_leaves_nothing_in_running_statistics() -> None:
+    """NaN would stay in BatchNorm's running mean for ever, and every validation be NaN while the training goes on."""
+
+    class Overflow(L.Callback):
+        """An activation that overflows in one of three steps."""
+
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            before.update({name: value.clone() for name, value in module.named_buffers()})
+            if batch_idx == 1:
+                batch.image[0, 0, 0, 0] = math.inf
+
+        def on_train_batch_end(self, trainer: Any, module: Any, out: Any, batch: Any, batch_idx: int) -> None:
+            after = dict(module.named_buffers())
+            changed.append(unlike({name: before[name] for name in after}, after))
+
+    before: dict[str, Tensor] = {}
+    changed: list[list[str]] = []
+    data = TinyData(tasks=TASKS, batch_size=2)  # 3 steps
+    module = PartialLabelModule(data.tasks, SegNet(widths=(4, 4), depths=(1, 1)))
+    guard = NonFiniteGuard("skip")
+    trainer = train(module, data, guard, Overflow(), limit_val_batches=1.0)
+    assert guard.skipped == 1
+    assert [bool(names) for names in changed] == [True, False, True]
+    assert math.isfinite(float(trainer.callback_metrics["val/score"]))
 
 
 def test_a_skipped_step_is_not_in_the_epochs_means() -> None:

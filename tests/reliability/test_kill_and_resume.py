@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,33 @@ def test_an_epoch_that_is_not_the_best_is_kept_as_well() -> None:
     fit("--model.optimizer.lr=0")
     steps = {name: read_checkpoint(CHECKPOINTS / name)["global_step"] for name in ("best.ckpt", "last.ckpt")}
     assert steps == {"best.ckpt": STEPS, "last.ckpt": EPOCHS * STEPS}
+
+
+class Ruin(L.Callback):
+    """Makes every epoch from the third on worse than all before."""
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch >= 2:
+            with torch.no_grad():
+                for weight in module.parameters():
+                    weight.fill_(-3.0)
+
+
+@pytest.mark.parametrize("best_is_there", [True, False])
+def test_a_run_folder_that_was_moved_keeps_its_best_epoch(best_is_there: bool) -> None:
+    fit(epochs=2)
+    moved = Path("elsewhere", "0")
+    shutil.copytree(RUN, moved)
+    if not best_is_there:
+        (moved / "checkpoints" / "best.ckpt").unlink()
+    untouched = (CHECKPOINTS / "best.ckpt").read_bytes()
+    done = resume(moved, "--trainer.max_epochs=4", callbacks=[Ruin()])
+    best = read_checkpoint(moved / "checkpoints" / "best.ckpt")
+    assert best["epoch"] == done.metrics["best_epoch"] == (1 if best_is_there else 2)
+    assert json.loads((moved / "metrics.json").read_text())["best_epoch"] == best["epoch"]
+    callback: Any = done.trainer.checkpoint_callback
+    assert Path(callback.best_model_path) == (moved / "checkpoints" / "best.ckpt").resolve()
+    assert (CHECKPOINTS / "best.ckpt").read_bytes() == untouched
 
 
 def test_the_run_folder_tells_one_training_after_a_resume(whole: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 
+from jtr_lightning.callbacks import panel_logger
 from jtr_lightning.checkpoint import read_checkpoint
 from tests.reliability.trainings import (
     CHECKPOINTS,
@@ -19,6 +20,7 @@ from tests.reliability.trainings import (
     in_a_process,
     kill_me,
     resume,
+    state,
 )
 
 pytestmark = pytest.mark.usefixtures("in_a_scratch_folder")
@@ -42,6 +44,41 @@ def test_sigterm_saves_and_ends_with_143(step: int, workers: int, whole: Any) ->
     done = resume(RUN, callbacks=[order])
     assert min(order.samples) == step + 1
     assert differences(done, whole[0]) == []
+
+
+def test_a_picture_is_of_the_epoch_within_which_the_training_went_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The start of that epoch is not told again; it was drawn as epoch 0, in place of that one's picture."""
+    titles: list[str] = []
+    draw = panel_logger.panels
+    monkeypatch.setattr(
+        panel_logger, "panels", lambda *args, **options: titles.append(args[4]) or draw(*args, **options)
+    )
+    stop = At(8, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        fit("--panels.every_n_epochs=1", callbacks=[stop], epochs=2)
+    first = (RUN / "panels" / "epoch_0000.png").read_bytes()
+    resume(RUN)
+    assert [title.partition(":")[0] for title in titles] == ["Epoch 0", "Epoch 1"]
+    assert sorted(path.name for path in (RUN / "panels").iterdir()) == ["epoch_0000.png", "epoch_0001.png"]
+    assert (RUN / "panels" / "epoch_0000.png").read_bytes() == first
+
+
+def test_as_many_batches_are_accumulated_as_before_where_their_number_changes() -> None:
+    accumulating = [
+        "--trainer.callbacks=lightning.pytorch.callbacks.GradientAccumulationScheduler",
+        "--trainer.callbacks.scheduling={0: 1, 1: 2}",
+    ]
+    whole = state(fit(*accumulating))
+    with pytest.raises(SystemExit):
+        fit(
+            *accumulating, callbacks=[At(6, lambda: signal.raise_signal(signal.SIGTERM))]
+        )  # in the second epoch
+    order = Order()
+    done = resume(RUN.with_name("1"), callbacks=[order])
+    assert min(order.samples) == 6, "the third batch of that epoch begins step 7"
+    assert differences(done, whole) == []
 
 
 class AtFirstValidation(L.Callback):

@@ -19,6 +19,8 @@ def _worst_if_nan(score: float) -> float:
 class BestMetrics(L.Callback):
     """Keeps a run's ``metrics.json`` at the validation metrics of the best epoch so far.
 
+    What the file has of a test is of an earlier best epoch then, and is removed.
+
     Args:
         path: The run folder.
         monitor: The metric that says which epoch is best; higher is better.
@@ -51,4 +53,5 @@ class BestMetrics(L.Callback):
         if not self.best or _worst_if_nan(values[self.monitor]) > _worst_if_nan(self.best[self.monitor]):
             self.best = {**values, "best_epoch": trainer.current_epoch}
             if trainer.state.fn == "fit":
-                add_metrics(self.path, self.best)
+                # A test before the training went on was of a checkpoint that is replaced now.
+                add_metrics(self.path, self.best, forget=("val/", "test/"))

@@ -48,8 +48,9 @@ class NonFiniteGuard(L.Callback):
     ``stop`` ends the training: on the CPU before the step changes anything; on a GPU, which is never waited for, some
     steps later (at most 16), but before any checkpoint is written, so that none ever holds weights of such a step.
     ``skip`` leaves out the optimizer step, reports it, and counts it in ``train/skipped_steps``; for that it waits for
-    the device in each step. Where an optimizer makes weights that are not finite out of a gradient that is, no
-    checkpoint is written, and the training ends as well.
+    the device in each step. What a forward pass to such a loss made of BatchNorm's running statistics is undone. Where
+    an optimizer makes weights that are not finite out of a gradient that is, no checkpoint is written, and the training
+    ends as well.
 
     Args:
         on_nonfinite: ``stop`` or ``skip``.
@@ -74,6 +75,8 @@ class NonFiniteGuard(L.Callback):
         self._found: str | None = None
         self._pending: deque[_Check] = deque()
         self._sums: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
+        self._spoilt = False
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out."""
@@ -87,9 +90,10 @@ class NonFiniteGuard(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps the epoch's means, to take a skipped step out of them."""
+        """Keeps the epoch's means and the running statistics, to take a skipped step out of them."""
         if self.on_nonfinite == "skip" and isinstance(pl_module, PartialLabelModule):
             self._sums = pl_module.train_losses.sums()
+            self._buffers = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Looks at the loss, or asks the device to."""
@@ -101,6 +105,17 @@ class NonFiniteGuard(L.Callback):
         elif not finite:
             self._found = _SENTENCES["loss"](trainer, _step(trainer))
             pl_module.train_losses.go_on(self._sums)
+            self._spoilt = True
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts back what the forward pass of a loss that is not finite has made of the running statistics.
+
+        BatchNorm takes NaN into its running mean for ever: every later validation would be NaN, and the training go on.
+        """
+        if self._spoilt:
+            self._spoilt = False
+            for name, buffer in pl_module.named_buffers():
+                buffer.copy_(self._buffers[name])
 
     def _stop_unless(self, finite: Tensor, what: Literal["loss", "gradient"], trainer: L.Trainer) -> None:
         """Ends the training if something is not finite: now, or where a device knows it when that has arrived."""

@@ -62,6 +62,10 @@ class PanelLogger(L.Callback):
         self._epoch = 0
         self._drawn_step = -1
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remembers the epoch within which a training goes on, whose start is not told again."""
+        self._epoch = trainer.current_epoch
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remembers the epoch, which the trainer counts on before the training ends."""
         self._epoch = trainer.current_epoch

@@ -172,7 +172,7 @@ class _Sheet:
         """A sample's name in the lower left corner of its image, its end where it is too long."""
         small = font(11)
         while text and self.draw.textlength(text, small) > self.cell[0] - 10:
-            text = "…" + text[2:]
+            text = "…" + text[2:] if len(text) > 1 else ""
         x, bottom = self._x(0, 0), self.top + row * (self.cell[1] + GAP) + self.cell[1]
         self.draw.rectangle((x, bottom - 17, x + self.draw.textlength(text, small) + 9, bottom - 1), INK)
         self.draw.text((x + 4, bottom - 16), text, PAPER, small)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
 import threading
@@ -14,10 +15,11 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from jtr_lightning.callbacks.best_metrics import BestMetrics
 from jtr_lightning.callbacks.checkpoint_files import LAST, WholeCheckpointIO
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
@@ -41,6 +43,8 @@ class Resume(Checkpoint):
     A resumed training on the CPU equals the uninterrupted one in weights, optimizer, schedule, regularizer, balancing,
     random states and order of the samples. It may be resumed in the middle of an epoch, with any number of loader
     workers; only the gradients of a step that is not complete (``accumulate_grad_batches``) are lost.
+
+    In a run folder that was moved or copied since, the best epoch before that is known as well.
 
     SIGTERM (what clusters send before they take the machine away) is noticed at the end of a training step, or of a
     batch of the validation, which is done again from its beginning; then ``last.ckpt`` is written and the training
@@ -100,6 +104,7 @@ class Resume(Checkpoint):
                 "A training should go on from a checkpoint with the state of its optimizer; found one of weights "
                 "alone, as jtr compare keeps them. Give another checkpoint."
             )
+        _remember_the_best_of_a_moved_folder(trainer, checkpoint.get("callbacks") or {})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts everything back, and takes over from Lightning the answer to SIGTERM where it must be agreed on.
@@ -108,6 +113,10 @@ class Resume(Checkpoint):
             ConfigError: The checkpoint does not hold the random states in the form that is read.
         """
         self._saved_step = trainer.global_step
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                # It waits for the start of an epoch, which a training that goes on within one is not told again.
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             # Lightning's own talks to the other processes from within the signal, which may be in the middle of
             # another exchange: then all of them hang. Lightning restores the earlier handler at the end.
@@ -178,6 +187,42 @@ class Resume(Checkpoint):
         if trainer.global_step != self._saved_step:
             self._saved_step = trainer.global_step
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+
+
+def _remember_the_best_of_a_moved_folder(trainer: L.Trainer, states: dict[str, Any]) -> None:
+    """Tells callbacks where their files are in a run folder that was moved, with the checkpoint that is gone on from.
+
+    They know their files by the whole path, and begin anew in another folder: rightly where that is a new run's. In the
+    same run's the next epoch would take the place of a better ``best.ckpt``.
+
+    Args:
+        trainer: Has the callbacks, and the checkpoint's path.
+        states: The callbacks' states in the checkpoint, which are changed.
+    """
+    gone_on_from = Path(str(trainer.ckpt_path)).resolve().parent
+    for callback in trainer.checkpoint_callbacks:
+        state = states.get(callback.state_key)
+        if (
+            not isinstance(callback, ModelCheckpoint)
+            or not isinstance(state, dict)
+            or callback.dirpath is None
+        ):
+            continue
+        before, now = str(state.get("dirpath")), str(callback.dirpath)
+        moved = {path: str(Path(now, Path(path).name)) for path in state.get("best_k_models", {})}
+        if (
+            before == now
+            or Path(now).resolve() != gone_on_from
+            or not all(map(os.path.exists, moved.values()))
+        ):
+            continue
+        state["best_k_models"] = {moved[path]: score for path, score in state["best_k_models"].items()}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = moved.get(state.get(name, ""), "")
+        state["dirpath"] = now
+        for other in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(other, BestMetrics) and isinstance(states.get(other.state_key), dict):
+                states[other.state_key]["folder"] = str(other.path.absolute())
 
 
 def _validate_again(progress: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from jtr_lightning.lightning_cli.configs import last_given
 from jtr_lightning.reporting.wandb_logger import grouped
 from jtr_lightning.sweeps.file import Sweep
 from jtr_lightning.sweeps.names import described
+from jtr_lightning.sweeps.parameters import Choice
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -37,6 +38,8 @@ DATABASE = "sweep.db"
 STUDY = "sweep"
 ASKED = "asked"
 """The study's attribute that says which sweep it is."""
+SEED = "seed"
+"""The study's attribute with the seed that numbers the points of its grid."""
 VALUES = "values"
 """A trial's attribute with its parameters as they were given to ``jtr fit``."""
 SECONDS = "seconds"
@@ -121,7 +124,7 @@ class LocalSweep:
         self.sweep = sweep
         self.folder = folder
         self.overrides = list(overrides)
-        self.seed = seed
+        self.seed = self.seed_of_grid = seed
         self.grid = {
             p.name: values for p in sweep.parameters if sweep.method == "grid" and (values := p.grid())
         }
@@ -212,7 +215,9 @@ class LocalSweep:
         try:
             study = self._study(storage)
             asked = self._asked()
-            if study.user_attrs.get(ASKED, asked) != asked:
+            # As objects: earlier text has its keys in another order.
+            earlier = json.loads(study.user_attrs.get(ASKED, asked))
+            if earlier != json.loads(asked) or self._in_another_order(study):
                 if trained(study):
                     raise ConfigError(
                         f"The folder '{self.folder}' should be that of the sweep '{self.sweep.path}' as it is now; "
@@ -222,10 +227,20 @@ class LocalSweep:
                 optuna.delete_study(study_name=STUDY, storage=storage)
                 study = self._study(storage)
             study.set_user_attr(ASKED, asked)
+            self.seed_of_grid = study.user_attrs.get(SEED, self.seed)
+            study.set_user_attr(SEED, self.seed_of_grid)
             yield study
         finally:
             storage.remove_session()
             storage.engine.dispose()
+
+    def _in_another_order(self, study: Study) -> bool:
+        """Whether the values of a choice stand in another order than before, by which Optuna knows them."""
+        choices = {p.name: tuple(p.kept) for p in self.sweep.parameters if isinstance(p, Choice)}
+        before = {n: d for trial in study.get_trials(deepcopy=False) for n, d in trial.distributions.items()}
+        return any(
+            n in choices and getattr(d, "choices", choices[n]) != choices[n] for n, d in before.items()
+        )
 
     def _study(self, storage: RDBStorage) -> Study:
         import optuna
@@ -243,13 +258,15 @@ class LocalSweep:
         sweep = self.sweep
         parameters = {p.name: {k: v for k, v in vars(p).items() if k != "name"} for p in sweep.parameters}
         facts = [sweep.metric, sweep.maximize, sweep.method, list(sweep.command), parameters, self.overrides]
-        return json.dumps(facts, sort_keys=True)
+        return json.dumps(facts)  # not by sorted keys: a choice may be between a number and a text
 
     def _sampler(self, trials: int) -> BaseSampler:
         from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
         if self.grid:
-            return GridSampler(self.grid, seed=self.seed)  # the seed is the order of the points
+            # The seed is the order of the points, and their numbers in it are what the study keeps of those that are
+            # done: with another seed than it was begun with, some would be tried again and others never.
+            return GridSampler(self.grid, seed=self.seed_of_grid)
         seed = self.seed + trials
         return TPESampler(seed=seed) if self.sweep.method == "bayes" else RandomSampler(seed=seed)
 
