@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch.utilities import rank_zero_warn
 
 from jtr_lightning.data.base import PartialLabelDataModule, PartialLabelDataset, Split
-from jtr_lightning.data.class_ids import refuse_other_classes
+from jtr_lightning.data.class_ids import refuse_class_as_void, refuse_other_classes
 from jtr_lightning.data.codings import ClassIds, Coding, Scaled, UnitVectors
 from jtr_lightning.data.mixing import JoinedSource, MixedSampler, extra_of_epoch, of_labelled_part
 from jtr_lightning.data.npy_folder import NpyFolderSource, is_npy_layout, refuse_published_rows
@@ -166,6 +166,7 @@ class NYUv2DataModule(PartialLabelDataModule):
             return NpyFolderSource(self.root / part, NPY_COLUMNS, PUBLISHED[part])
         if training:
             refuse_published_rows(self.scenario, f"official file '{MAT_NAME}'")
+        refuse_class_as_void(self.tasks.get("segmentation"), f"the file '{MAT_NAME}'")
         classes = self.classes if "segmentation" in self.tasks else None
         return MatSource(self.mat_files, training, classes, self.crop_border, self.depth_source)
 
