@@ -236,6 +236,16 @@ def test_a_tile_takes_its_magnification_out_of_depth() -> None:
     assert whole["depth"] == pytest.approx(torch.full((1, 24, 32), 1.2), abs=1e-5)
 
 
+@pytest.mark.parametrize("size", ["own", (24, 32)])
+def test_another_size_than_the_trained_takes_its_magnification_out_of_depth(size) -> None:
+    module, image = point_module(), np.full((24, 32, 3), 51, np.uint8)
+    module.image_size = (12, 16)  # in training a thing was half as large
+    found, as_trained = module.predict(image, size=size), module.predict(image)
+    assert found.pop("depth") == pytest.approx(2 * as_trained.pop("depth"), abs=1e-5)
+    assert found.pop("disparity") == pytest.approx(as_trained.pop("disparity") / 2, abs=1e-5)
+    close(found, as_trained)
+
+
 @pytest.mark.parametrize(("trained_size", "whole"), [((12, 16), (12, 16)), (None, (8, 10))])
 def test_image_level_tasks_see_the_whole_image(trained_size, whole: tuple[int, int]) -> None:
     module = point_module()

@@ -34,9 +34,10 @@ class Predictor:
     back to what a prediction is by ``Task.renormalize``.
 
     With ``tile``, an image that is larger keeps its own size and is predicted in overlapping tiles, which are blended
-    with a smooth window. A tile shows the network a part of the image magnified against the training, so
-    ``Task.zoomed`` takes the magnification out again, as far as the training's size is known. Image-level tasks are
-    predicted from the whole image.
+    with a smooth window. Image-level tasks are predicted from the whole image.
+
+    A tile, and an image at another size than the training's, show the network things magnified against the training.
+    ``Task.zoomed`` takes the magnification out of dense predictions again, as far as the training's size is known.
 
     Args:
         module: A trained module; used in evaluation mode.
@@ -120,11 +121,12 @@ class Predictor:
 
     def _together(self, group: list[tuple[Key, tuple[int, int], Array]]) -> Iterator[tuple[Key, Predictions]]:
         predictions = self._run([image for _, _, image in group])
+        seen = group[0][2].shape
         for i, (key, size, _) in enumerate(group):
             yield (
                 key,
                 {
-                    name: _resized(task, predictions[name][i], size)
+                    name: self._unzoomed(task, _resized(task, predictions[name][i], size), seen[0], seen[1])
                     for name, task in self.module.tasks.items()
                 },
             )
@@ -160,9 +162,8 @@ class Predictor:
                 weight[y : y + th, x : x + tw] += window
                 for name in dense:
                     totals[name][:, y : y + th, x : x + tw] += predictions[name][i] * window
-        zoom = torch.tensor([1 / self._magnification(height, width)], device=device)
         result = {
-            name: task.zoomed(task.renormalize((totals[name] / weight)[None]), zoom)[0]
+            name: self._unzoomed(task, task.renormalize((totals[name] / weight)[None])[0], height, width)
             for name, task in dense.items()
         }
         if len(dense) < len(self.module.tasks):
@@ -170,10 +171,20 @@ class Predictor:
             result |= {name: whole[name][0] for name, task in self.module.tasks.items() if not task.dense}
         return {name: result[name] for name in self.module.tasks}
 
-    def _magnification(self, height: int, width: int) -> float:
-        """How much larger a thing is in a tile than in a training image that shows as much as the whole image."""
+    def _unzoomed(self, task: Task, prediction: Tensor, height: int, width: int) -> Tensor:
+        """A prediction without the magnification of what the network saw, against a training image that shows as much.
+
+        Args:
+            task: Of the prediction.
+            prediction: ``[C, H, W]``.
+            height: Of the image in pixels as the network saw it, whole or in tiles.
+            width: As ``height``.
+        """
         trained = self.module.image_size
-        return 1.0 if trained is None else math.sqrt(height * width / (trained[0] * trained[1]))
+        if trained is None or trained == (height, width) or not task.dense:
+            return prediction
+        zoom = math.sqrt(trained[0] * trained[1] / (height * width))
+        return task.zoomed(prediction[None], torch.tensor([zoom], device=prediction.device))[0]
 
     def _whole_size(self, height: int, width: int, tile: tuple[int, int]) -> tuple[int, int]:
         """The size in which the network sees a whole image that is otherwise predicted in tiles."""
