@@ -34,6 +34,8 @@ _NOISE = (
         r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be",
         UserWarning,
     ),
+    # A checkpoint's weights are the average, which is what is tested.
+    (r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit'", UserWarning),
 )
 
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")

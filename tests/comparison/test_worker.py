@@ -104,6 +104,18 @@ def test_what_is_left_is_one_checkpoint_of_weights(tmp_path: Path) -> None:
     assert set(model.tasks) == {"segmentation", "depth"}
 
 
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback")  # as jtr hides it
+def test_of_averaged_weights_the_average_is_left_alone(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["trainer"]["callbacks"] = [{"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging"}]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    worker.run([str(folder)])
+    best = torch.load(folder / "training" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["state_dict"]
+    assert not {"current_model_state", "averaging_state"} & best.keys()
+
+
 def test_a_run_whose_result_was_removed_is_trained_anew(tmp_path: Path) -> None:
     folder = prepare(tmp_path)
     worker.run([str(folder)])

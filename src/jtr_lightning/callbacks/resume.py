@@ -15,7 +15,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    WeightAveraging,
+)
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -177,8 +182,15 @@ class Resume(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Writes when told to stop: every process is between two steps then."""
-        if isinstance(exception, SIGTERMException):
-            self._save(trainer)
+        if not isinstance(exception, SIGTERMException):
+            return
+        if trainer.validating:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    # It has exchanged its average and the module's weights for as long as the validation takes, and
+                    # would be told of the end of a validation that is not broken off.
+                    callback.on_validation_epoch_end(trainer, pl_module)
+        self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
         if self._saved_step is None or trainer.fast_dev_run:  # type: ignore[attr-defined]

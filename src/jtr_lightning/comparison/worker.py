@@ -31,6 +31,8 @@ _PATIENCE = 1.0  # seconds; a comparison that only looks whether the run is lock
 
 _FOR_TRAINING = ("optimizer_states", "lr_schedulers")
 """Parts of a checkpoint that only a training needs that goes on from it."""
+_BESIDE_AN_AVERAGE = ("current_model_state", "averaging_state")
+"""The same, where the weights are averaged; other checkpoints do not have them."""
 
 
 VALIDATION_ONLY = "--validation-only"
@@ -125,6 +127,8 @@ def _keep_weights(path: Path) -> None:
     checkpoint = read_checkpoint(path)
     for name in _FOR_TRAINING:
         checkpoint[name] = []
+    for name in _BESIDE_AN_AVERAGE:
+        checkpoint.pop(name, None)
     with written_whole(path) as file:
         torch.save(checkpoint, file)
 
