@@ -195,12 +195,14 @@ def _at_work(argument: str) -> bool:
     [
         ([], [], {}, 1, None),
         (["a", "b"], [], {"a": 10.0, "b": 30.0}, 1, 40.0),
-        (["a", "b"], [], {"a": 10.0, "b": 30.0}, 2, 20.0),
+        (["a", "b"], [], {"a": 10.0, "b": 30.0}, 2, 30.0),
+        (["a", "a", "b"], [], {"a": 10.0, "b": 30.0}, 2, 40.0),  # in their order, on what is free first
         (["c"], [], {"a": 10.0, "b": 30.0}, 1, 20.0),  # unknown: the mean of the known
         (["a"], [("a", 0.25, None)], {"a": 40.0}, 1, 70.0),
-        (["a"], [("a", 0.25, 80.0)], {"a": 40.0}, 1, 100.0),  # its own pace is known better
+        (["a"], [("a", 0.25, 80.0)], {"a": 40.0}, 1, 77.5),  # its own pace counts as much as is done of it
         (["a", "a"], [("a", 0.5, 20.0)], {}, 1, 50.0),  # and serves those that wait
         ([], [("a", 0.0, 100.0), ("a", 0.9, 100.0)], {}, 2, 100.0),  # the last one to end
+        (["a"], [("a", 1.0, 99.0), ("a", 1.0, 99.0)], {}, 2, 99.0),  # one alone is not spread over two
         (["a"], [("a", 0.0, None)], {}, 2, None),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
@@ -56,16 +57,15 @@ class Job:
         folder: The run's folder.
         process: The process.
         slot: Which of the processes at once it is.
-        started: When it was started, of the monotonic clock.
-        first_share: How much of the training an earlier process had done, once it is known.
+        first: How much of the training was done when that was first known, and when on the monotonic clock; what is
+            before it, an earlier process's work or the compiler's, tells nothing of the pace.
     """
 
     run: Run
     folder: Path
     process: subprocess.Popen[bytes]
     slot: int
-    started: float = field(default_factory=time.monotonic)
-    first_share: float | None = None
+    first: tuple[float, float] | None = None
 
     def share(self) -> float:
         """How much of the training is done, in [0, 1]."""
@@ -73,15 +73,16 @@ class Job:
             share = float((self.folder / PROGRESS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return 0.0
-        if self.first_share is None:
-            self.first_share = share
+        if self.first is None:
+            self.first = share, time.monotonic()
         return share
 
     def expected_seconds(self) -> float | None:
         """How long the whole training takes at the pace so far."""
         share = self.share()
-        advance = share - (self.first_share or 0.0)
-        return (time.monotonic() - self.started) / advance if advance > _LEAST_SHARE else None
+        first_share, since = self.first or (share, 0.0)
+        advance = share - first_share
+        return (time.monotonic() - since) / advance if advance > _LEAST_SHARE else None
 
 
 def is_finished(run: Run, root: Path) -> bool:
@@ -181,6 +182,7 @@ class _Execution:
                 self.failed[job.run] = job.folder / LOG
             else:
                 self.seconds.setdefault(job.run.method, result.train_seconds)
+            self._tell()
             self.watcher.ended(job.run, result is None, job.folder / LOG)
 
     def _tell(self) -> None:
@@ -253,7 +255,7 @@ def remaining_seconds(
     seconds: Mapping[str, float],
     jobs: int,
 ) -> float | None:
-    """How long the rest takes, if work spreads evenly over the processes.
+    """How long the rest takes, if each run is begun by the process that is free first.
 
     Args:
         waiting: The method of each run that has not been started.
@@ -262,7 +264,8 @@ def remaining_seconds(
         jobs: Processes at once.
 
     Returns:
-        Seconds; a method of which nothing is known counts as the mean of the others. None if nothing is known.
+        Seconds; a method of which nothing is known counts as the mean of the others, and a run's own pace as much as
+        is done of it where its method has finished runs. None if nothing is known.
     """
     known: dict[str, list[float]] = {method: [value] for method, value in seconds.items()}
     for method, _, expected in active:
@@ -272,10 +275,15 @@ def remaining_seconds(
         return None
     means = {method: fmean(values) for method, values in known.items()}
     anything = fmean(means.values())
-    rest = [(1 - share) * (expected or means.get(method, anything)) for method, share, expected in active]
-    # The last run to end may be one that has just begun: never less than the longest of them.
-    work = sum(rest) + sum(means.get(method, anything) for method in waiting)
-    return max(work / jobs, max(rest, default=0.0))
+    ends = [0.0] * (jobs - len(active))
+    for method, share, expected in active:
+        before = means.get(method, anything)
+        own = before if expected is None else expected
+        ends.append((1 - share) * (share * own + (1 - share) * before))
+    heapq.heapify(ends)
+    for method in waiting:
+        heapq.heapreplace(ends, ends[0] + means.get(method, anything))
+    return max(ends)
 
 
 @contextmanager
