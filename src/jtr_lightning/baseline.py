@@ -8,7 +8,7 @@ from typing import Any
 
 from jtr_lightning.described import Described
 from jtr_lightning.disk import read_object
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_number
 from jtr_lightning.tasks import Task
 
 
@@ -29,6 +29,8 @@ class Baseline(Described):
     ) -> None:
         if (values is None) == (file is None):
             raise ConfigError("A baseline should have either `values` or `file`; found both or neither.")
+        for key, value in (values or {}).items():
+            check_number(f"values['{key}']", value)
         self.name = name
         self.values = dict(values) if values is not None else _read(Path(str(file)).expanduser())
 

@@ -6,9 +6,11 @@ line prints it without a traceback and exits with code 1 or 2.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
+from typing import Any
 
 
 class UserError(Exception):
@@ -76,6 +78,47 @@ def check_number(name: str, value: object) -> None:
     """
     if not isinstance(value, Real):
         raise KindError(f"Parameter `{name}` should be a number; found {value!r}.")
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Refuses what is no whole number, or one out of its range.
+
+    Args:
+        name: The parameter.
+        value: What was given.
+        least: The smallest that is right.
+        most: The largest that is right; None for any.
+
+    Raises:
+        KindError: It is no whole number.
+        ConfigError: It is too small or too large.
+    """
+    if not isinstance(value, Integral):
+        raise KindError(f"Parameter `{name}` should be a whole number; found {value!r}.")
+    number = int(value)
+    if number < least:
+        raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
+    if most is not None and number > most:
+        raise ConfigError(f"Parameter `{name}` should be at most {most}; found {value}.")
+
+
+def height_and_width(name: str, value: Any) -> tuple[int, int]:
+    """A parameter as two numbers of pixels.
+
+    Args:
+        name: The parameter.
+        value: What was given.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        height, width = map(operator.index, value)  # int() would take "64" for 6 and 4, and cut 64.7
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ConfigError(f"Parameter `{name}` should be a height and a width in pixels; found {value!r}.")
+    return height, width
 
 
 def check_numbers(name: str, values: object) -> None:

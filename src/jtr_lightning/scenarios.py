@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, check_number, did_you_mean
+from jtr_lightning.errors import ConfigError, check_number, check_whole, did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,8 +77,7 @@ class Scenario(Described, ABC):
             ConfigError: The scenario needs more tasks, draws something else than bool ``[N, K]``, or leaves a task
                 without any label; or the seed is negative.
         """
-        if seed < 0:
-            raise ConfigError(f"Parameter `seed` should be at least 0; found {seed}.")
+        check_whole("seed", seed, 0)
         rng = np.random.default_rng([seed, zlib.crc32(type(self).__name__.encode())])
         drawn = self.draw(table, rng)
         if drawn.dtype != np.bool_ or drawn.shape != table.on_disk.shape:

@@ -324,7 +324,7 @@ def test_it_can_be_sent_and_described() -> None:
         ({"scales": [float("nan")]}, r"`scales` .* found \[nan\]"),
         ({"flip": 1.5}, "`flip` should be a chance from 0 to 1; found 1.5"),
         ({"colour_changes": -1}, "`colour_changes` should be at least 0; found -1"),
-        ({"colour_strength": 31}, "`colour_strength` should be from 0 to 30; found 31"),
+        ({"colour_strength": 31}, "`colour_strength` should be at most 30; found 31"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused(parameters: dict[str, Any], message: str) -> None:

@@ -67,7 +67,7 @@ class TestContractResized(DataModuleContract):
         ({"seed": -1}, "`seed` should be at least 0; found -1"),
         ({"size": (0, 8)}, r"`size` should be a height and a width in pixels; found \(0, 8\)"),
         ({"size": (8,)}, r"`size` should be a height and a width in pixels; found \(8,\)"),
-        ({"size": "64"}, r"`size` should be a height and a width in pixels; found 64"),
+        ({"size": "64"}, r"`size` should be a height and a width in pixels; found '64'"),
         ({"size": (64.7, 80.2)}, r"`size` should be a height and a width in pixels; found \(64\.7, 80\.2\)"),
         ({"batch_size": "8"}, "`batch_size` should be a whole number; found '8'"),
         ({"num_workers": 1.5}, "`num_workers` should be a whole number; found 1.5"),

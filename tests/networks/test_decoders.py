@@ -55,7 +55,7 @@ def test_an_unknown_name_is_refused_with_near_matches():
 
 
 def test_widths_that_cannot_be_are_refused():
-    with pytest.raises(ConfigError, match="width of Unet should be at least 1; found 0"):
+    with pytest.raises(ConfigError, match="`width` should be at least 1; found 0"):
         Unet(0)
     with pytest.raises(ConfigError, match="width of FPN should be a multiple of 64; found 32"):
         FPN(32)

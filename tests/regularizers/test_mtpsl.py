@@ -234,7 +234,7 @@ def test_without_a_step_size_film_follows_the_main_schedule() -> None:
 
 
 def test_a_step_size_of_0_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"`film_step_size` of MTPSL should be at least 1.*found 0"):
+    with pytest.raises(ConfigError, match="`film_step_size` should be at least 1; found 0"):
         MTPSL(film_step_size=0)
 
 

@@ -111,8 +111,8 @@ def test_half_precision_images_keep_their_dtype() -> None:
     ("settings", "message"),
     [
         ({"operations": -1}, r"`operations` should be at least 0; found -1"),
-        ({"strength": -1}, r"`strength` should be from 0 to 30; found -1"),
-        ({"strength": 31}, r"`strength` should be from 0 to 30; found 31"),
+        ({"strength": -1}, r"`strength` should be at least 0; found -1"),
+        ({"strength": 31}, r"`strength` should be at most 30; found 31"),
     ],
 )
 def test_refuses_settings_that_cannot_work(settings: dict[str, int], message: str) -> None:

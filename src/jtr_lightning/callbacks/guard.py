@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from jtr_lightning.data.base import PartialLabelDataModule
-from jtr_lightning.errors import ConfigError, TrainingError
+from jtr_lightning.errors import ConfigError, TrainingError, check_whole
 from jtr_lightning.module import PartialLabelModule, StepLosses
 
 OnNonFinite = Literal["stop", "skip"]
@@ -66,8 +66,7 @@ class NonFiniteGuard(L.Callback):
     def __init__(self, on_nonfinite: OnNonFinite = "stop", patience: int = 100) -> None:
         if on_nonfinite not in get_args(OnNonFinite):
             raise ConfigError(f"Parameter `on_nonfinite` should be 'stop' or 'skip'; found '{on_nonfinite}'.")
-        if patience < 1:
-            raise ConfigError(f"Parameter `patience` should be at least 1; found {patience}.")
+        check_whole("patience", patience, 1)
         self.on_nonfinite = on_nonfinite
         self.patience = patience
         self.skipped = 0

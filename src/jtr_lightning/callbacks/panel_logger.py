@@ -19,7 +19,7 @@ from jtr_lightning.batch import Batch, join
 from jtr_lightning.callbacks.panels import panels
 from jtr_lightning.data.base import PartialLabelDataModule
 from jtr_lightning.data.dataset import PartialLabelDataset, collate
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_whole
 from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.run_folder import PANELS
 
@@ -48,8 +48,7 @@ class PanelLogger(L.Callback):
             ("train_samples", train_samples),
             ("val_samples", val_samples),
         ):
-            if value < 0:
-                raise ConfigError(f"Parameter `{name}` should be at least 0; found {value}.")
+            check_whole(name, value, 0)
         if train_samples + val_samples == 0:
             raise ConfigError(
                 "Parameters `train_samples` and `val_samples` should not both be 0; give `every_n_epochs: 0` to draw "

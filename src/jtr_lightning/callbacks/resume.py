@@ -26,7 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jtr_lightning.callbacks.best_metrics import BestMetrics
 from jtr_lightning.callbacks.checkpoint_files import LAST, WholeCheckpointIO
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import ConfigError, check_whole
 from jtr_lightning.module import PartialLabelModule
 
 RANKS = "jtr_lightning_ranks"
@@ -66,8 +66,7 @@ class Resume(Checkpoint):
 
     def __init__(self, folder: str | Path, every_n_steps: int = 0, every_epoch: bool = True) -> None:
         super().__init__()
-        if every_n_steps < 0:
-            raise ConfigError(f"Parameter `every_n_steps` should be at least 0; found {every_n_steps}.")
+        check_whole("every_n_steps", every_n_steps, 0)
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.every_epoch = every_epoch

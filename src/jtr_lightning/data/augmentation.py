@@ -12,7 +12,7 @@ import numpy as np
 from jtr_lightning.data.resizing import carried
 from jtr_lightning.data.source import Array
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, check_number, check_numbers
+from jtr_lightning.errors import ConfigError, check_number, check_numbers, check_whole
 
 
 @dataclass
@@ -59,22 +59,15 @@ class Augmentation(Described):
         colour_strength: int = 5,
     ) -> None:
         check_numbers("scales", scales)
-        for name, value in (
-            ("flip", flip),
-            ("colour_changes", colour_changes),
-            ("colour_strength", colour_strength),
-        ):
-            check_number(name, value)
+        check_number("flip", flip)
+        check_whole("colour_changes", colour_changes, 0)
+        check_whole("colour_strength", colour_strength, 0, 30)
         if not scales or any(not 1 <= scale < float("inf") for scale in scales):
             raise ConfigError(
                 f"Parameter `scales` should have at least one number, each at least 1; found {list(scales)}."
             )
         if not 0 <= flip <= 1:
             raise ConfigError(f"Parameter `flip` should be a chance from 0 to 1; found {flip}.")
-        if colour_changes < 0:
-            raise ConfigError(f"Parameter `colour_changes` should be at least 0; found {colour_changes}.")
-        if not 0 <= colour_strength <= 30:
-            raise ConfigError(f"Parameter `colour_strength` should be from 0 to 30; found {colour_strength}.")
         self.scales = tuple(scales)
         self.flip = flip
         self.colour_changes = colour_changes

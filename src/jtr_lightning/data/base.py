@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,14 @@ from jtr_lightning.data.dataset import OnError, PartialLabelDataset, Sample, col
 from jtr_lightning.data.loader import SampleLoader, use_one_thread
 from jtr_lightning.data.sampler import EpochSampler
 from jtr_lightning.data.source import SampleSource
-from jtr_lightning.errors import ConfigError, DataError, check_kind, did_you_mean
+from jtr_lightning.errors import (
+    ConfigError,
+    DataError,
+    check_kind,
+    check_whole,
+    did_you_mean,
+    height_and_width,
+)
 from jtr_lightning.scenarios import BoolArray, FullLabels, SampleTable, Scenario
 from jtr_lightning.tasks import Task
 
@@ -28,37 +34,7 @@ __all__ = ["PartialLabelDataModule", "PartialLabelDataset", "Sample", "Split", "
 Split = Literal["train", "val", "test"]
 
 _LARGEST = 2**63 - 1
-
-
-def height_and_width(size: Any) -> tuple[int, int]:
-    """The parameter ``size`` as two numbers.
-
-    Raises:
-        ConfigError: It is something else.
-    """
-    try:
-        height, width = map(operator.index, size)  # int() would take "64" for 6 and 4, and cut 64.7
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
-    return height, width
-
-
-def _check_number(name: str, value: Any, least: int) -> None:
-    """Refuses what is no whole number, or one that is too small or too large for torch's generators.
-
-    Raises:
-        ConfigError: It is.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ConfigError(f"Parameter `{name}` should be a whole number; found {value!r}.") from None
-    if number < least:
-        raise ConfigError(f"Parameter `{name}` should be at least {least}; found {value}.")
-    if number > _LARGEST:
-        raise ConfigError(f"Parameter `{name}` should be at most {_LARGEST}; found {value}.")
+"""What torch's generators take for a seed."""
 
 
 class PartialLabelDataModule(L.LightningDataModule, ABC):
@@ -105,7 +81,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
             ("num_workers", num_workers, 0),
             ("seed", seed, 0),
         ):
-            _check_number(name, value, least)
+            check_whole(name, value, least, _LARGEST)
         if scenario is not None:
             check_kind("scenario", scenario, Scenario, "OneLabel()")
         if augmentation is not None:
@@ -118,7 +94,7 @@ class PartialLabelDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.size = None if size is None else height_and_width(size)
+        self.size = None if size is None else height_and_width("size", size)
         self.augmentation = augmentation
         self.on_error = on_error
         self.datasets: dict[Split, PartialLabelDataset] = {}

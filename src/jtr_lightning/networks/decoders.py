@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, check_whole, did_you_mean
 
 
 class Decoder(Described, ABC):
@@ -31,8 +31,7 @@ class Decoder(Described, ABC):
     width: int
 
     def __init__(self, width: int) -> None:
-        if width < 1:
-            raise ConfigError(f"The width of {type(self).__name__} should be at least 1; found {width}.")
+        check_whole("width", width, 1)
         self.width = width
 
     @property

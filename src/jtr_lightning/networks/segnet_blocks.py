@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, check_numbers, check_whole, did_you_mean
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of the published network's stages, from the finest to the deepest."""
@@ -274,8 +274,12 @@ def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
     Raises:
         ConfigError: They do not.
     """
-    if not widths or len(widths) != len(depths) or min(*widths, *depths) < 1:
+    for name, numbers in (("widths", widths), ("depths", depths)):
+        check_numbers(name, numbers)
+        for number in numbers:
+            check_whole(name, number, 1)
+    if not widths or len(widths) != len(depths):
         raise ConfigError(
             "Parameters `widths` and `depths` should give the channels and the convolutions of each stage, as many of "
-            f"one as of the other and all at least 1; found widths={list(widths)}, depths={list(depths)}."
+            f"one as of the other and at least one; found widths={list(widths)}, depths={list(depths)}."
         )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jtr_lightning.data.source import Array
-from jtr_lightning.errors import ConfigError, check_number
+from jtr_lightning.errors import ConfigError, check_number, check_whole, height_and_width
 from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.prediction.inputs import ImageLike, as_arrays, as_batch, network_input
 from jtr_lightning.tasks import Task
@@ -63,10 +63,16 @@ class Predictor:
     ) -> None:
         self.module = module
         self.size = (
-            module.image_size if size == "trained" else None if size == "own" else _lengths("size", size)
+            module.image_size
+            if size == "trained"
+            else None
+            if size == "own"
+            else height_and_width("size", size)
         )
         self.tile = (
-            None if tile is None else _lengths("tile", (tile, tile) if isinstance(tile, int) else tile)
+            None
+            if tile is None
+            else height_and_width("tile", (tile, tile) if isinstance(tile, int) else tile)
         )
         if self.tile is not None and not isinstance(size, str):
             raise ConfigError(
@@ -76,8 +82,7 @@ class Predictor:
         check_number("overlap", overlap)
         if not 0 <= overlap < 1:
             raise ConfigError(f"Parameter `overlap` should be in [0, 1); found {overlap}.")
-        if batch_size < 1:
-            raise ConfigError(f"Parameter `batch_size` should be at least 1; found {batch_size}.")
+        check_whole("batch_size", batch_size, 1)
         self.overlap = overlap
         self.flip = flip
         self.batch_size = batch_size
@@ -253,13 +258,6 @@ def _resized(task: Task, prediction: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _float(predictions: Predictions) -> Predictions:
     return {name: at_least_float32(values) for name, values in predictions.items()}
-
-
-def _lengths(name: str, value: Any) -> tuple[int, int]:
-    lengths = [int(length) for length in value] if isinstance(value, tuple | list) else []
-    if len(lengths) != 2 or min(lengths) < 1:
-        raise ConfigError(f"Parameter `{name}` should be a height and a width in pixels; found {value!r}.")
-    return lengths[0], lengths[1]
 
 
 @contextmanager

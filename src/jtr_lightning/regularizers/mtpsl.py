@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jtr_lightning.batch import Batch
-from jtr_lightning.errors import ConfigError
+from jtr_lightning.errors import check_whole
 from jtr_lightning.networks.base import zero_path
 from jtr_lightning.networks.segnet_blocks import DEPTHS, WIDTHS, InstanceNorm, init_xavier
 from jtr_lightning.regularizers.base import Regularizer, View
@@ -144,11 +144,8 @@ class MTPSL(Regularizer):
     ) -> None:
         super().__init__(ramp)
         self.check_weights(weight=weight, film_lr=film_lr, film_gamma=film_gamma)
-        if film_step_size is not None and film_step_size < 1:
-            raise ConfigError(
-                "Parameter `film_step_size` of MTPSL should be at least 1, or null to follow the optimizer's schedule; "
-                f"found {film_step_size}."
-            )
+        if film_step_size is not None:
+            check_whole("film_step_size", film_step_size, 1)
         self.weight = weight
         self.film_lr = film_lr
         self.film_steps = None if film_step_size is None else (film_step_size, film_gamma)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import ConfigError, check_number
+from jtr_lightning.errors import check_whole
 from jtr_lightning.randaugment import BINS, LARGEST_FACTOR, MOST_BITS_LOST, OPERATIONS
 from jtr_lightning.tasks.base import at_least_float32
 
@@ -32,12 +32,8 @@ class Photometric(Described):
     """
 
     def __init__(self, operations: int = 2, strength: int = 5) -> None:
-        check_number("operations", operations)
-        check_number("strength", strength)
-        if operations < 0:
-            raise ConfigError(f"Parameter `operations` should be at least 0; found {operations}.")
-        if not 0 <= strength < BINS:
-            raise ConfigError(f"Parameter `strength` should be from 0 to {BINS - 1}; found {strength}.")
+        check_whole("operations", operations, 0)
+        check_whole("strength", strength, 0, BINS - 1)
         self.operations = operations
         self.strength = strength
         self.change = Change()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from jtr_lightning.described import Described
-from jtr_lightning.errors import DataError
+from jtr_lightning.errors import ConfigError, DataError
 from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks.rendering import Legend
 
@@ -299,6 +301,28 @@ class Task(Described, ABC):
         Returns:
             ``[B]``, averaged over the visible pixels.
         """
+
+
+def class_names(classes: int | Sequence[str]) -> list[str]:
+    """The names of classes, in the order of their ids.
+
+    Args:
+        classes: The names, or how many there are, which then are called by their ids.
+
+    Raises:
+        ConfigError: They are fewer than two, or something else.
+    """
+    given: Any = classes
+    names: list[str] = []
+    if isinstance(given, Integral):
+        names = [str(i) for i in range(int(given))]
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        names = list(given)
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"Parameter `classes` should be at least 2 (a number, or names); found {classes!r}."
+        )
+    return names
 
 
 def class_ids(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError, DataError, check_number
+from jtr_lightning.errors import ConfigError, DataError, check_number, check_whole
 from jtr_lightning.metric_facts import MetricFacts
 from jtr_lightning.tasks import rendering
-from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, masked_mean
+from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, class_names, masked_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,11 +117,7 @@ class Segmentation(DenseTask):
         ignore_index: int = USUAL_VOID,
         palette: list[list[int]] | None = None,
     ) -> None:
-        self.class_names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
-        if len(self.class_names) < 2:
-            raise ConfigError(
-                f"Parameter `classes` should be at least 2 (a number, or names); found {classes!r}."
-            )
+        self.class_names = class_names(classes)
         if palette is not None and len(palette) != len(self.class_names):
             raise ConfigError(
                 f"Parameter `palette` should have a colour for each of the {len(self.class_names)} classes; found "
@@ -282,8 +278,7 @@ class DenseRegression(DenseTask):
         unit: str = "",
         signed_channels: Sequence[int] = (),
     ) -> None:
-        if channels < 1:
-            raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        check_whole("channels", channels, 1)
         check_number("low", low)
         check_number("high", high)
         if not low < high:

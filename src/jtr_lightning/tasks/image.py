@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jtr_lightning.errors import ConfigError, DataError, check_number
+from jtr_lightning.errors import ConfigError, DataError, check_number, check_whole
 from jtr_lightning.tasks import rendering
-from jtr_lightning.tasks.base import Task, at_least_float32, class_ids
+from jtr_lightning.tasks.base import Task, at_least_float32, class_ids, class_names
 from jtr_lightning.tasks.dense import sharpened_cross_entropy
 
 if TYPE_CHECKING:
@@ -46,11 +46,7 @@ class Classification(ImageTask):
     target_dtype = torch.int64
 
     def __init__(self, classes: int | list[str]) -> None:
-        self.class_names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
-        if len(self.class_names) < 2:
-            raise ConfigError(
-                f"Parameter `classes` should be at least 2 (a number, or names); found {classes!r}."
-            )
+        self.class_names = class_names(classes)
 
     @property
     def channels(self) -> int:
@@ -132,8 +128,7 @@ class Regression(ImageTask):
     headline = "mae"
 
     def __init__(self, channels: int = 1, unit: str = "", scale: float = 1.0, mean: float = 0.0) -> None:
-        if channels < 1:
-            raise ConfigError(f"Parameter `channels` should be at least 1; found {channels}.")
+        check_whole("channels", channels, 1)
         check_number("scale", scale)
         check_number("mean", mean)
         if not scale > 0:

@@ -11,7 +11,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from jtr_lightning.data.augmentation import Augmentation
-from jtr_lightning.data.base import Split, height_and_width
+from jtr_lightning.data.base import Split
 from jtr_lightning.data.codings import ClassIds, Levels
 from jtr_lightning.data.dataset import OnError
 from jtr_lightning.data.rooms.layouts import IMAGE_LABELS_FILE, TaskonomyLayout
@@ -20,7 +20,7 @@ from jtr_lightning.data.rooms.writing import INFO_FILE, RoomsSpec, is_complete, 
 from jtr_lightning.data.tables import read_image_labels
 from jtr_lightning.data.taskonomy import TaskonomyDataModule, TaskonomySource
 from jtr_lightning.data.taskonomy_domains import Domain, known_domains
-from jtr_lightning.errors import DataError
+from jtr_lightning.errors import DataError, height_and_width
 from jtr_lightning.scenarios import Scenario
 from jtr_lightning.tasks import (
     Classification,
@@ -109,7 +109,7 @@ class RoomsDataModule(TaskonomyDataModule):
         cache = platformdirs.user_cache_path("jtr_lightning", appauthor=False)
         folder = cache if root is None else Path(root).expanduser()
         by_hand = (folder / INFO_FILE).exists()
-        height, width = (None, None) if size is None else height_and_width(size)
+        height, width = (None, None) if size is None else height_and_width("size", size)
         asked = {"train": num_train, "val": num_val, "test": num_test, "seed": rooms_seed}
         asked |= {"height": height, "width": width}
         spec = replace(
