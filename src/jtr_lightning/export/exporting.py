@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jtr_lightning._version import __version__
 from jtr_lightning.disk import make_folder
-from jtr_lightning.errors import ConfigError, did_you_mean
+from jtr_lightning.errors import ConfigError, did_you_mean, height_and_width
 from jtr_lightning.export.formats import FORMATS, INPUT, Attempt, Deployed, ExportFormat, Promise, Sizes
 from jtr_lightning.module import PartialLabelModule, Predictions
 from jtr_lightning.networks.encoders import short
@@ -94,9 +94,7 @@ def export_model(
             raise ConfigError(
                 f"The export should be a new file; '{file}' exists. Give another --out, or --overwrite."
             )
-    height, width = size or module.image_size or DEFAULT_SIZE
-    if height < 1 or width < 1:
-        raise ConfigError(f"Parameter `size` should be a height and a width in pixels; found {size}.")
+    height, width = height_and_width("size", size or module.image_size or DEFAULT_SIZE)
     model = Deployed(deepcopy(module.network).cpu().float(), module.tasks).eval()
     try:
         make_folder(path.parent)
