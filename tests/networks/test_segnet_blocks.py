@@ -262,3 +262,23 @@ def test_weights_are_drawn_by_xavier_and_biases_are_zero():
     assert not first.bias.any()
     encoder = SegNetEncoder(32, (64,), (1,))
     assert encoder.stages[0][0].weight.std().item() == pytest.approx((2 / (9 * 32 + 9 * 64)) ** 0.5, rel=0.03)
+
+
+# Deterministic algorithms
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_deterministic_algorithms_give_the_same_and_stay_switched_on(warn_only: bool) -> None:
+    """Torch refuses to put values back where maxima were (max_unpool2d), as windows that overlap share places."""
+    encoder, decoder = autoencoder()
+    image = torch.randn(2, 5, 9, 13)
+    expected = decoder(*encoder(image))
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        found = decoder(*encoder(image))
+        found.sum().backward()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() is warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(found, expected)

@@ -185,9 +185,22 @@ class SegNetDecoder(nn.Module):
         """
         x = latent
         for stage, pool in zip(self.stages, reversed(pools), strict=True):
-            x = F.max_unpool2d(x, pool.indices, [2, 2], output_size=pool.size)
+            x = _unpool(x, pool)
             x = stage(x)
         return x
+
+
+def _unpool(x: Tensor, pool: Pooled) -> Tensor:
+    """Puts each value where the maximum of its window was, and 0 elsewhere."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.max_unpool2d(x, pool.indices, [2, 2], output_size=pool.size)
+    # torch refuses it then, as two values might go to one place. Here no windows overlap.
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        return F.max_unpool2d(x, pool.indices, [2, 2], output_size=pool.size)
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warns)
 
 
 def conv_stage(in_channels: int, out_channels: int, depth: int, norm: NormFactory) -> nn.Sequential:
