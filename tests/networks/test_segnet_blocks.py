@@ -148,11 +148,19 @@ def test_under_autocast_the_result_is_near_that_in_float32(dtype):
     assert all(p.grad.isfinite().all() for p in [*encoder.parameters(), *decoder.parameters()])
 
 
-@pytest.mark.parametrize(("widths", "depths"), [((), ()), ((4, 8), (2,)), ((4, 0), (2, 2)), ((4, 8), (2, 0))])
-def test_stages_that_cannot_be_are_refused(widths, depths):
-    with pytest.raises(ConfigError, match="`widths` and `depths` should"):
+@pytest.mark.parametrize(
+    ("widths", "depths", "message"),
+    [
+        ((), (), "`widths` and `depths` should give"),
+        ((4, 8), (2,), "`widths` and `depths` should give"),
+        ((4, 0), (2, 2), "`widths` should be at least 1; found 0"),
+        ((4, 8), (2, 0), "`depths` should be at least 1; found 0"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(widths, depths, message):
+    with pytest.raises(ConfigError, match=message):
         SegNetEncoder(3, widths, depths)
-    with pytest.raises(ConfigError, match="`widths` and `depths` should"):
+    with pytest.raises(ConfigError, match=message):
         SegNetDecoder(widths, depths)
 
 
