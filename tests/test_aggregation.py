@@ -96,6 +96,15 @@ def test_a_step_without_any_label_keeps_the_regularizers_gradient() -> None:
     torch.testing.assert_close(found, torch.tensor([2.0, 2.0, 0.0]))
 
 
+def test_beside_a_frozen_network_the_regularizer_learns() -> None:
+    learnt = torch.tensor(3.0, requires_grad=True)
+    losses = torch.ones(2, 2) * learnt * 0
+    balancing = GradientAggregation("UPGrad").build(TASKS)
+    frozen = [torch.ones(2), torch.ones(3)]
+    balancing.backward(learnt.square() + losses.sum(), losses, ALL, frozen)
+    assert learnt.grad == 6
+
+
 def test_the_regularizers_gradient_is_added_to_the_aggregated_one() -> None:
     plain = gradients(GradientAggregation("UPGrad").build(TASKS), OPPOSED, ALL)
     with_extra = gradients(GradientAggregation("UPGrad").build(TASKS), OPPOSED, ALL, extra=2.0)

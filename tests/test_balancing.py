@@ -46,6 +46,14 @@ class TestUncertaintyWeighting:
         balancing(torch.tensor([[1.0, 0.0], [3.0, 0.0]]), available).backward()
         assert balancing.log_variance.grad.tolist() == [0.5 - 2.0, 0.0]
 
+    def test_the_weight_at_the_start(self) -> None:
+        assert torch.equal(UncertaintyWeighting(0).build(TASKS).log_variance, torch.zeros(2))
+        for initial in (math.nan, math.inf):
+            with pytest.raises(
+                ConfigError, match=f"`initial` of UncertaintyWeighting .* finite; found {initial}"
+            ):
+                UncertaintyWeighting(initial)
+
     def test_the_best_weight_is_the_inverse_of_the_loss(self) -> None:
         # d/ds (exp(-s) l + s/2) = 0 at s = log(2 l).
         balancing = UncertaintyWeighting().build(TASKS)

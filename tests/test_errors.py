@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jtr_lightning.balancing import DynamicWeightAverage, FixedWeights
+from jtr_lightning.balancing import DynamicWeightAverage, FixedWeights, UncertaintyWeighting
 from jtr_lightning.baseline import Baseline
 from jtr_lightning.callbacks.guard import NonFiniteGuard
 from jtr_lightning.callbacks.panel_logger import PanelLogger
@@ -53,6 +53,7 @@ def folder(**changes: Any) -> FolderDataModule:
         (Regression, {"scale": "2"}, "scale"),
         (DenseRegression, {"low": "0"}, "low"),
         (DynamicWeightAverage, {"temperature": "2"}, "temperature"),
+        (UncertaintyWeighting, {"initial": "0"}, "initial"),
         (lambda: FixedWeights({"depth": "2"}).build({"depth": Depth()}), {}, "weights['depth']"),
         (ConsistencyRegularization, {"ramp": "0.5"}, "ramp"),
         (JTR, {"distance_weight": "4"}, "distance_weight"),

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from jtr_lightning.metrics import SegmentationScores, angles
-from jtr_lightning.tasks import DenseRegression, Depth, Normals, Regression, Segmentation, Task
+from jtr_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    Depth,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 
 
 def log_one_hot(ids: torch.Tensor, classes: int) -> torch.Tensor:
@@ -49,7 +57,28 @@ def test_depths_below_one_metre_count_as_others_do() -> None:
 def test_normals_that_are_no_numbers_give_an_error_that_is_none() -> None:
     metrics = Normals().metrics()
     metrics.update(torch.full((1, 3, 2, 2), math.nan), Normals().decode(torch.ones(1, 3, 2, 2)))
-    assert math.isnan(metrics.compute()["mean_angle"])
+    found = metrics.compute()
+    assert math.isnan(found["mean_angle"])
+    assert math.isnan(found["median_angle"])
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_classes_of_no_number_are_no_class(place: int) -> None:
+    """Their largest value is that of the first class, which many a label has."""
+    target = torch.zeros(1, 2, 2, dtype=torch.int64)
+    target[0, 1, 1] = -1
+    prediction = Segmentation(3).activate(torch.randn(1, 3, 2, 2))
+    prediction[0, :, place // 2, place % 2] = math.nan
+    images = Classification(3).metrics()
+    images.update(prediction[0, :, place // 2, place % 2][None], target[0, place // 2, place % 2][None])
+    images.update(torch.tensor([[0.0, -9.0, -9.0]]), torch.tensor([0]))
+    metrics = Segmentation(3).metrics()
+    metrics.update(prediction, target)
+    metrics.update(prediction[..., :1, 1:], target[..., :1, 1:])
+    labelled = place == 0  # the other pixel has no class
+    found = metrics.compute()
+    assert [math.isnan(found[name]) for name in ("miou", "pixel_accuracy")] == [labelled, labelled]
+    assert math.isnan(images.compute()["accuracy"]) is labelled
 
 
 def test_angles_in_closed_form() -> None:

@@ -186,6 +186,20 @@ def test_parts_that_would_be_trained_apart_are_refused() -> None:
             shard(module, mesh)  # type: ignore[arg-type]
 
 
+class WithMoreWeights(JTR):
+    def make_layers(self, tasks: Any, feature_channels: Any) -> None:
+        super().make_layers(tasks, feature_channels)
+        self.more = torch.nn.Linear(2, 2)
+
+
+def test_weights_beside_the_auto_encoder_are_refused() -> None:
+    module = PartialLabelModule(four_tasks(), ToyNetwork(), WithMoreWeights(**SMALL))
+    with pytest.raises(
+        ConfigError, match=r"WithMoreWeights, which has weights beside the auto-encoder\. Train it w"
+    ):
+        shard(module, SimpleNamespace())  # type: ignore[arg-type]
+
+
 def test_aggregated_gradients_are_refused() -> None:
     pytest.importorskip("torchjd")
     module = PartialLabelModule(four_tasks(), ToyNetwork(), None, GradientAggregation("UPGrad"))

@@ -103,6 +103,8 @@ class GradientAggregation(FixedWeights):
         present = labelled.nonzero().flatten().tolist()
         task_losses = (losses * self.weight).mean(0)
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        if not parameters:  # a frozen network, beside which a regularizer may learn
+            present = []
         rows = [
             _flat(
                 torch.autograd.grad(task_losses[k], parameters, retain_graph=True, allow_unused=True),

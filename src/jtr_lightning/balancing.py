@@ -102,16 +102,24 @@ class UncertaintyWeighting(Balancing):
 
     Args:
         initial: ``s_k`` at the start; 0 gives every task the weight 1.
+
+    Raises:
+        ConfigError: ``initial`` is no finite number.
     """
 
     log_variance: nn.Parameter
 
     def __init__(self, initial: float = 0.0) -> None:
         super().__init__()
+        check_number("initial", initial)
+        if not math.isfinite(initial):
+            raise ConfigError(
+                f"Parameter `initial` of UncertaintyWeighting should be finite; found {initial}."
+            )
         self.initial = initial
 
     def build(self, tasks: Mapping[str, Task]) -> UncertaintyWeighting:
-        self.log_variance = nn.Parameter(torch.full((len(tasks),), self.initial))
+        self.log_variance = nn.Parameter(torch.full((len(tasks),), float(self.initial)))
         return self
 
     def forward(self, losses: Tensor, available: Tensor) -> Tensor:

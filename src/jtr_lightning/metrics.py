@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 Valid = Callable[[Tensor], Tensor]
 """Where a target is defined: ``Task.valid``."""
@@ -26,20 +26,27 @@ ANGLE_BINS = 1800
 class SegmentationScores(MulticlassConfusionMatrix):
     """Mean intersection over union and pixel accuracy from one confusion matrix over all pixels.
 
-    ``miou`` is the plain mean over the classes that occur in a label or a prediction. Both are fractions in [0, 1].
+    ``miou`` is the plain mean over the classes that occur in a label or a prediction. Both are fractions in [0, 1], and
+    NaN where a prediction is: its largest value would be that of the first class.
 
     Args:
         num_classes: Number of classes.
     """
 
+    undefined: Tensor
+
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes, ignore_index=-1, validate_args=False)
+        self.add_state("undefined", torch.zeros((), dtype=torch.bool), dist_reduce_fx=_any)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds log-probabilities ``[B, C, H, W]`` against ids ``[B, H, W]`` (-1 is ignored)."""
         super().update(preds, target)
+        self.undefined = self.undefined | _undefined(preds, target)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        if self.undefined:
+            return dict.fromkeys(("miou", "pixel_accuracy"), torch.tensor(torch.nan))
         matrix = self.confmat.cpu().double()  # in host memory, since not every device has float64
         hits = matrix.diag()
         union = matrix.sum(0) + matrix.sum(1) - hits
@@ -49,6 +56,37 @@ class SegmentationScores(MulticlassConfusionMatrix):
             "miou": (iou.sum() / occurs.sum()).float(),
             "pixel_accuracy": (hits.sum() / matrix.sum()).float(),
         }
+
+
+class ClassAccuracy(MulticlassAccuracy):
+    """Share of the images whose class is right, in [0, 1]; NaN where a prediction is.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    undefined: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average="micro", ignore_index=-1, validate_args=False)
+        self.add_state("undefined", torch.zeros((), dtype=torch.bool), dist_reduce_fx=_any)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds log-probabilities ``[B, C]`` against ids ``[B]`` (-1 is ignored)."""
+        super().update(preds, target)
+        self.undefined = self.undefined | _undefined(preds, target)
+
+    def compute(self) -> Tensor:
+        return torch.where(self.undefined, torch.nan, super().compute())
+
+
+def _undefined(preds: Tensor, target: Tensor) -> Tensor:
+    """Whether a prediction ``[B, C, ...]`` is NaN where there is a class ``[B, ...]``, bool ``[]``."""
+    return (preds.isnan().any(1) & (target != -1)).any()
+
+
+def _any(of_ranks: Tensor) -> Tensor:
+    return of_ranks.any(0)
 
 
 class Sums(Metric):
@@ -145,6 +183,7 @@ class AngularErrors(_MaskedSums):
     """
 
     histogram: Tensor
+    sum_mean_angle: Tensor
     thresholds: ClassVar = {"within_11_25": 11.25, "within_22_5": 22.5, "within_30": 30.0}
 
     def __init__(self, valid: Valid) -> None:
@@ -166,7 +205,9 @@ class AngularErrors(_MaskedSums):
     def compute(self) -> dict[str, Tensor]:
         cumulated = self.histogram.cumsum(0)
         middle = torch.searchsorted(cumulated, cumulated[-1] / 2)
-        median = torch.where(self.count > 0, (middle + 0.5) * (180 / ANGLE_BINS), torch.nan)
+        # NaN of a prediction was counted as the smallest angle.
+        known = self.sum_mean_angle.isfinite() & (self.count > 0)
+        median = torch.where(known, (middle + 0.5) * (180 / ANGLE_BINS), torch.nan)
         return {**self._means(), "median_angle": median.float()}
 
 

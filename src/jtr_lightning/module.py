@@ -447,4 +447,5 @@ class PartialLabelModule(Described, L.LightningModule):
             check_weights(checkpoint, module.state_dict())
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
         module.image_size = image_size(checkpoint)
-        return module.eval()
+        # The weights were copied to where the new module's are.
+        return (module if map_location is None else module.to(map_location)).eval()

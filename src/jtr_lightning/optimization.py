@@ -112,7 +112,10 @@ def stepping(schedule: LRScheduler, trainer: L.Trainer | None) -> LRScheduler | 
         return schedule
     every = 1 if trainer is None else trainer.check_val_every_n_epoch
     if trainer is not None and (
-        every is None or trainer.val_check_interval != 1 or not trainer.limit_val_batches
+        every is None
+        or trainer.val_check_interval != 1
+        or isinstance(trainer.val_check_interval, int)  # after every batch
+        or not trainer.limit_val_batches
     ):
         raise ConfigError(
             "A training with ReduceLROnPlateau should have a validation at the end of every or every n-th epoch, whose "

@@ -32,10 +32,12 @@ def shard(module: PartialLabelModule, mesh: DeviceMesh) -> PartialLabelModule:
         ConfigError: A part of the module has weights that would be left out, each rank training its own.
     """
     regularizer = module.regularizer
-    if regularizer is not None and not isinstance(regularizer, JTR) and list(regularizer.parameters()):
+    spread = set(regularizer.autoencoder.parameters()) if isinstance(regularizer, JTR) else set()
+    if regularizer is not None and set(regularizer.parameters()) - spread:
         raise ConfigError(
             "Weights can be spread over devices with JTR, with a regularizer without weights or with none; found "
-            f"{type(regularizer).__name__}. Train it with DDP: strategy='ddp'."
+            f"{type(regularizer).__name__}{', which has weights beside the auto-encoder' if spread else ''}. Train it "
+            "with DDP: strategy='ddp'."
         )
     if isinstance(module.balancing, GradientAggregation) or list(module.balancing.parameters()):
         raise ConfigError(

@@ -9,6 +9,7 @@ from jtr_lightning.balancing import FixedWeights
 from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
+from jtr_lightning.networks import SMPNetwork
 from jtr_lightning.tasks import DenseRegression, Depth
 from tests.module.parts import data, model, trainer
 from tests.tiny import Agreement, ToyNetwork, tiny_tasks
@@ -34,6 +35,27 @@ def test_a_module_comes_back_from_its_checkpoint_alone(checkpoint: tuple[str, Pa
     image = torch.rand(2, 3, 8, 10)
     for name, prediction in module.eval()(image).items():
         assert torch.equal(loaded(image)[name], prediction)
+
+
+def test_a_checkpoint_may_be_loaded_in_inference_mode_and_trained_then(
+    checkpoint: tuple[str, PartialLabelModule], tmp_path: Path
+) -> None:
+    module = PartialLabelModule(tiny_tasks(), SMPNetwork("resnet18"))
+    fitting = trainer(tmp_path / "smp", max_epochs=0)
+    fitting.fit(module, data())
+    fitting.save_checkpoint(tmp_path / "smp.ckpt")
+    for path in (checkpoint[0], tmp_path / "smp.ckpt"):
+        with torch.inference_mode():
+            loaded = PartialLabelModule.load_from_checkpoint(path)
+        raw, _ = loaded.network(torch.rand(2, 3, 32, 32))
+        torch.stack([values.sum() for values in raw.values()]).sum().backward()
+        assert any(p.grad is not None for p in loaded.network.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_weights_are_put_where_they_are_wanted(checkpoint: tuple[str, PartialLabelModule]) -> None:
+    loaded = PartialLabelModule.load_from_checkpoint(checkpoint[0], map_location="cuda")
+    assert {p.device.type for p in loaded.parameters()} == {"cuda"}
 
 
 def test_parts_can_be_replaced_while_loading(checkpoint: tuple[str, PartialLabelModule]) -> None:

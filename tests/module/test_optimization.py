@@ -80,6 +80,7 @@ def test_a_score_below_0_that_stands_still_lowers_the_rate() -> None:
     [
         {"check_val_every_n_epoch": None, "val_check_interval": 1},
         {"val_check_interval": 0.5},
+        {"val_check_interval": 1},  # after every batch, where 1.0 is after an epoch
         {"limit_val_batches": 0},
     ],
 )

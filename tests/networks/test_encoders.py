@@ -76,11 +76,18 @@ def test_a_torchvision_file_with_its_classifier_is_read(resnet, tmp_path):
     assert same_weights(make_encoder("resnet18", str(tmp_path / "resnet18.pth")), resnet)
 
 
-@pytest.mark.parametrize("prefix", ["network.encoder.", "encoder."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["network.encoder.", "encoder.", "module.encoder.", "_orig_mod.encoder.", "module._orig_mod.encoder."],
+)
 def test_the_encoder_of_a_checkpoint_is_taken_and_the_rest_left(resnet, tmp_path, prefix):
     state = {prefix + key: value for key, value in resnet.state_dict().items()}
     torch.save(
-        {"state_dict": {**state, "regularizer.weight": torch.zeros(3)}, "epoch": 3}, tmp_path / "last.ckpt"
+        {
+            "state_dict": {**state, prefix.partition("encoder.")[0] + "head.weight": torch.zeros(3)},
+            "epoch": 3,
+        },
+        tmp_path / "last.ckpt",
     )
     assert same_weights(make_encoder("resnet18", str(tmp_path / "last.ckpt")), resnet)
 

@@ -11,6 +11,8 @@ from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.networks.segnet import SegNet
 from jtr_lightning.networks.single_task import SingleTask
+from jtr_lightning.networks.smp import SMPNetwork
+from jtr_lightning.tasks import Depth, Normals
 from tests.regularizers.helpers import four_tasks, random_batch
 from tests.toy import ToyNetwork, toy_tasks
 
@@ -120,3 +122,14 @@ def test_normalisation_over_devices_is_refused() -> None:
     module.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.network)
     with pytest.raises(ConfigError, match="Leave out --trainer"):
         step(module, random_batch(four_tasks(), LABELLED))
+
+
+def test_one_label_that_is_too_few_for_batch_norm_is_told_by_its_task() -> None:
+    tasks = {"depth": Depth(), "normals": Normals()}
+    module = PartialLabelModule(tasks, SingleTask(SMPNetwork("resnet18", decoder="unet")))
+    available = torch.tensor([[1, 0], [0, 1], [0, 1], [0, 1]], dtype=torch.bool)
+    batch = random_batch(tasks, available, size=(32, 32))
+    with pytest.raises(
+        ConfigError, match=r"'depth' has 1 of 4 labels in this batch.*choose a decoder that pools no"
+    ):
+        step(module, batch)

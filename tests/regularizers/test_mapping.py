@@ -94,6 +94,13 @@ def test_the_first_term_trains_the_network_and_the_second_the_maps(kind) -> None
 
 
 @pytest.mark.parametrize("kind", [DirectMap, PerceptualMap])
+def test_a_label_without_a_valid_place_adds_nothing(kind) -> None:
+    regularizer, prediction, batch = build(kind), predictions_of(2), batch_of([[0, 1, 0, 0]] * 2)
+    batch.labels["depth"][:] = 0.0
+    assert regularizer([prediction], [batch], [[]], 0.5)[kind.term] == 0
+
+
+@pytest.mark.parametrize("kind", [DirectMap, PerceptualMap])
 def test_without_any_label_both_terms_are_0_with_a_path(kind) -> None:
     regularizer = build(kind)
     found = regularizer([predictions_of(4)], [batch_of(NONE)], [[]], 0.5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jtr_lightning.batch import Batch, join
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.module import PartialLabelModule
 from jtr_lightning.regularizers.mtpsl import MTPSL
-from jtr_lightning.tasks import Classification, Depth
+from jtr_lightning.tasks import Classification, Depth, Normals
 from tests.regularizers.pair_cases import (
     AVAILABILITY,
     NONE,
@@ -64,9 +65,21 @@ def slow(mtpsl: MTPSL, predictions: dict[str, Tensor], batch: Batch, feature: Te
                 first = mapped(mtpsl, s, code_prediction(source, prediction), pair)
                 second = mapped(mtpsl, t, code_label(target, label), pair)
                 projected = torch.einsum("oc,bchw->bohw", mtpsl.projection[:, :, 0, 0], feature[b : b + 1])
-                f = F.adaptive_avg_pool2d(projected, first.shape[-2:]).detach()
+                f = where_the_latents_are(projected, batch.image.shape[-2:], len(mtpsl.widths)).detach()
                 total = total + distance(first, second) + 0.5 * (distance(first, f) + distance(second, f))
     return mtpsl.weight * total / len(batch)
+
+
+def where_the_latents_are(feature: Tensor, size: Sequence[int], stages: int) -> Tensor:
+    """The mean of the feature over the pixels of each place, pixel by pixel."""
+    for axis, length in zip((-2, -1), size, strict=True):
+        stride = 1
+        while stride * feature.shape[axis] < length:
+            stride *= 2
+        pixels = feature.repeat_interleave(stride, axis)
+        places = pixels.split(2**stages, axis)[: math.ceil(length / 2**stages)]
+        feature = torch.cat([place.mean(axis, keepdim=True) for place in places], axis)
+    return feature
 
 
 def code_prediction(name: str, prediction: Tensor) -> Tensor:
@@ -119,6 +132,24 @@ def test_loss_and_gradients_are_those_of_the_slow_version(mtpsl: MTPSL, rows: li
         slow(mtpsl, predictions, batch, feature),
         [*predictions.values(), *mtpsl.parameters(), feature],
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((64, 80), 32), ((80, 40), 16), ((40, 72), 8), ((24, 20), 4), ((9, 33), 1)]
+)
+@pytest.mark.parametrize("stages", [2, 3, 5])
+def test_feature_and_latents_are_compared_at_the_same_places(
+    size: tuple[int, int], stride: int, stages: int
+) -> None:
+    """Also where network and mapping network halve the image to different sizes, or the network pads it to more."""
+    regularizer = MTPSL(widths=[1] * stages, depths=[1] * stages)
+    regularizer.build({"depth": Depth(), "normals": Normals()}, [1])
+    padded = [math.ceil(length / 32) * 32 // stride for length in size]
+    feature = torch.randn(1, 1, *padded)
+    latents = torch.zeros(1, 1, *(math.ceil(length / 2**stages) for length in size))
+    found = regularizer._match(feature, latents, torch.zeros(1, 3, *size))
+    assert found.shape == latents.shape
+    torch.testing.assert_close(found, where_the_latents_are(feature, size, stages))
 
 
 def test_without_any_label_it_is_0_with_a_path_to_every_parameter(mtpsl: MTPSL) -> None:

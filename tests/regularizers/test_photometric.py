@@ -134,3 +134,13 @@ def test_posterized_values_that_rounding_has_put_beyond_white_are_white() -> Non
     torch.testing.assert_close(
         FUNCTIONS["posterize"](beyond, weakest), FUNCTIONS["posterize"](white, weakest), rtol=0, atol=0
     )
+
+
+def test_a_pixel_that_is_no_number_stays_one_and_ends_nothing() -> None:
+    """So that the training's guard can name the sample."""
+    image = torch.rand(4, 3, 8, 8)
+    image[1, 0, 2, 3] = torch.nan
+    for name, function in FUNCTIONS.items():
+        changed = function(image, torch.zeros(4, 1, 1, 1))
+        assert changed[1, 0, 2, 3].isnan(), name
+        assert changed[[0, 2, 3]].isfinite().all(), name

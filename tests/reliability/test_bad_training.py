@@ -197,6 +197,24 @@ def test_a_skipped_step_leaves_nothing_in_running_statistics() -> None:
     assert math.isfinite(float(trainer.callback_metrics["val/score"]))
 
 
+def test_a_skipped_step_of_images_without_a_label_leaves_nothing_there_either() -> None:
+    """Their loss is 0 whatever was predicted; only its gradient is NaN."""
+
+    class NoNumber(L.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                batch.image[0, 0, 0, 0] = math.nan
+                batch.available[:] = False
+
+    data = TinyData(tasks=TASKS, batch_size=2)  # 3 steps
+    module = PartialLabelModule(data.tasks, SegNet(widths=(4, 4), depths=(1, 1)))
+    guard = NonFiniteGuard("skip")
+    trainer = train(module, data, guard, NoNumber(), limit_val_batches=1.0)
+    assert guard.skipped == 1
+    assert all(value.isfinite().all() for value in module.network.buffers())
+    assert math.isfinite(float(trainer.callback_metrics["val/score"]))
+
+
 def test_a_skipped_step_is_not_in_the_epochs_means() -> None:
     data = OneBad(tasks={"segmentation": Segmentation(3), "depth": BadLoss()}, batch_size=1)
     module = PartialLabelModule(data.tasks, ToyNetwork())

@@ -107,11 +107,12 @@ class NonFiniteGuard(L.Callback):
             self._spoilt = True
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Puts back what the forward pass of a loss that is not finite has made of the running statistics.
+        """Puts back what the forward pass to a step that is skipped has made of the running statistics.
 
         BatchNorm takes NaN into its running mean for ever: every later validation would be NaN, and the training go on.
+        The loss may be finite all the same, where the images concerned have no label.
         """
-        if self._spoilt:
+        if self.on_nonfinite == "skip" and (self._spoilt or not _statistics_are_finite(pl_module)):
             self._spoilt = False
             for name, buffer in pl_module.named_buffers():
                 buffer.copy_(self._buffers[name])
@@ -204,6 +205,13 @@ _REMEDY = (
     "Look at these samples with jtr data check, lower the learning rate or the term's weight, or leave such steps out: "
     "--guard.on_nonfinite skip."
 )
+
+
+def _statistics_are_finite(module: torch.nn.Module) -> bool:
+    """Whether every normalisation's running mean and variance are."""
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._NormBase)]  # noqa: SLF001
+    kept = [s for layer in layers for s in (layer.running_mean, layer.running_var) if s is not None]
+    return not kept or bool(_all_finite(kept))
 
 
 def _all_finite(gradients: list[Tensor]) -> Tensor:

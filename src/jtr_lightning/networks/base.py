@@ -48,7 +48,9 @@ class Network(Described, nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} should be built for at least one task; found none.")
         # Past nn.Module.__setattr__: tasks are plain objects and no part of the state dict.
         object.__setattr__(self, "tasks", dict(tasks))
-        self.make_layers(tasks)
+        # A checkpoint may be loaded within inference mode, in which nothing is made that ever has a gradient.
+        with torch.inference_mode(False):
+            self.make_layers(tasks)
         return self
 
     @abstractmethod

@@ -151,8 +151,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's tensors alone, by the names that they have in the encoder."""
-    # This library's module, a network of this library or of segmentation-models-pytorch, a parallel wrapper.
-    for prefix in ("network.encoder.", "encoder.", "module."):
+    # What a parallel wrapper or torch.compile put before every name.
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): v for key, v in tensors.items()}
+    # This library's module, a network of this library or of segmentation-models-pytorch.
+    for prefix in ("network.encoder.", "encoder."):
         inside = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
         if inside:
             return inside

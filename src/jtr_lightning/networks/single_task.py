@@ -88,5 +88,14 @@ class SingleTask(Network):
         if not len(rows):
             size = image.shape[-2:] if task.dense else ()
             return image.new_zeros(len(image), task.channels, *size) + zero_path([network])
-        own: Tensor = network(image[rows])[0][name]
+        try:
+            own: Tensor = network(image[rows])[0][name]
+        except ConfigError as error:
+            if len(rows) == len(image):
+                raise
+            raise ConfigError(
+                f"Task '{name}' has {len(rows)} of {len(image)} labels in this batch, and SingleTask trains its "
+                f"network on these alone: {error} Where labels are drawn, any batch may have one of a task: choose a "
+                "decoder that pools no whole image, or larger images."
+            ) from error
         return own.new_zeros(len(image), *own.shape[1:]).index_copy(0, rows, own)

@@ -25,7 +25,8 @@ class SMPNetwork(Network):
     A dense task has a 3x3 convolution on a decoder's output, upsampled to the image; an image-level task a linear layer
     on the mean of the deepest feature. An image of any size is padded inside by repeating its last row and column.
 
-    The features are the encoder's, of the padded image, from the finest (1/2 or 1/4) to the deepest (1/32).
+    The features are the encoder's, of the padded image, from the finest (1/2 or 1/4) to the deepest (1/32; with
+    ``deeplabv3plus`` two at 1/16).
 
     Args:
         encoder: A name of segmentation-models-pytorch (``resnet18``, ``mit_b0`` ...) or ``tu-`` and a name of timm

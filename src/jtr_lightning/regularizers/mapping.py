@@ -220,7 +220,8 @@ class PerceptualMap(_MapRegularizer):
         stacked = torch.cat([torch.where(valid, mapped, 0.0), known])
         encoder: nn.Module = self.maps[f"{target}__to__{source}"].encoder  # type: ignore[assignment]
         latent, _ = functional_call(encoder, frozen_parameters(encoder), (stacked,))
-        return cosine_distance(*latent.chunk(2))
+        # Two blanks have no direction that could be compared.
+        return torch.where(valid.flatten(1).any(1), cosine_distance(*latent.chunk(2)), 0.0)
 
 
 def frozen_parameters(module: nn.Module) -> dict[str, Tensor]:

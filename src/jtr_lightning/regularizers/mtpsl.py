@@ -6,6 +6,7 @@ arXiv 2111.14893). Its cost grows with the number of pairs of tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ class MTPSL(Regularizer):
 
     Stated choices: normalisation by each row's own statistics (the authors run one sample at a time); where ``f`` has
     another width than ``m``, both sides being fixed otherwise, it goes through a fixed random projection (which keeps
-    angles on average and cannot collapse), and is resized to ``m``'s output by area.
+    angles on average and cannot collapse), and where it has another resolution, it is repeated or averaged to ``m``'s.
 
     Args:
         weight: ``w``; the authors' 2 for NYU-v2 (1 for Cityscapes).
@@ -189,7 +190,7 @@ class MTPSL(Regularizer):
         labelled = self._stems([label.to(codes[0].dtype) for label in labels])[rows.target, rows.sample]
         latents = self.mapping(torch.cat([predicted, labelled]), torch.cat([pair, pair]))
         from_prediction, from_label = latents.chunk(2)
-        feature = self._match(deepest.detach(), latents)[rows.sample]
+        feature = self._match(deepest.detach(), latents, batch.image)[rows.sample]
         distance = cosine_distance(from_prediction, from_label) + 0.5 * (
             cosine_distance(from_prediction, feature) + cosine_distance(from_label, feature)
         )
@@ -202,9 +203,19 @@ class MTPSL(Regularizer):
         """Every task's code through its stem, ``[K, B, widths[0], H, W]``."""
         return torch.stack([stem(code) for stem, code in zip(self.mapping.stems, codes, strict=True)])
 
-    def _match(self, feature: Tensor, latents: Tensor) -> Tensor:
+    def _match(self, feature: Tensor, latents: Tensor, image: Tensor) -> Tensor:
+        """The projected feature, one value for each place of the latents, and of the same part of the image."""
         projected = F.conv2d(feature.to(self.projection.dtype), self.projection)
-        return F.adaptive_avg_pool2d(projected, (latents.shape[-2], latents.shape[-1]))
+        places = 2 ** len(self.widths)
+        pooled = [1, 1]
+        for axis in (-2, -1):
+            # What the network halves again and again may be padded beyond the image, the latents are of the image.
+            pixels = 2 ** max(0, math.ceil(math.log2(image.shape[axis] / feature.shape[axis])))
+            pooled[axis] = max(1, places // pixels)
+            if pixels > places:
+                projected = projected.repeat_interleave(pixels // places, axis)
+        projected = F.avg_pool2d(projected, pooled, ceil_mode=True, count_include_pad=False)
+        return projected[..., : latents.shape[-2], : latents.shape[-1]]
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         film = self.mapping.film()

@@ -140,7 +140,8 @@ def _autocontrast(image: Tensor, magnitude: Tensor) -> Tensor:
 def _equalize(image: Tensor, magnitude: Tensor) -> Tensor:
     """Makes the histogram of each channel flat, with the integer arithmetic of 8-bit images."""
     del magnitude
-    level = _to_levels(image).long().flatten(2)
+    # NaN as a whole number would be far outside of the histogram; it is told where the loss is looked at.
+    level = _to_levels(image.nan_to_num(0.0)).long().flatten(2)
     count = torch.zeros((*level.shape[:2], _LEVELS), dtype=torch.int64, device=image.device)
     count.scatter_add_(2, level, torch.ones_like(level))
     brightest = count.gather(2, level.amax(2, keepdim=True))
@@ -148,7 +149,7 @@ def _equalize(image: Tensor, magnitude: Tensor) -> Tensor:
     below = count.cumsum(2) - count
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=_LEVELS - 1)
     equal = table.gather(2, level).view_as(image).to(image.dtype) / (_LEVELS - 1)
-    return torch.where((step == 0).unsqueeze(-1), image, equal)
+    return torch.where((step == 0).unsqueeze(-1) | image.isnan(), image, equal)
 
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

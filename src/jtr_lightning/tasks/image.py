@@ -101,10 +101,10 @@ class Classification(ImageTask):
 
     def metrics(self) -> MetricCollection:
         from torchmetrics import MetricCollection
-        from torchmetrics.classification import MulticlassAccuracy
 
-        accuracy = MulticlassAccuracy(self.channels, average="micro", ignore_index=NO_CLASS)
-        return MetricCollection({self.headline: accuracy})
+        from jtr_lightning.metrics import ClassAccuracy
+
+        return MetricCollection({self.headline: ClassAccuracy(self.channels)})
 
     def render(self, target: Tensor) -> Tensor:
         names = [*self.class_names, "no label"]
