@@ -438,7 +438,8 @@ class PartialLabelModule(Described, L.LightningModule):
         checkpoint = read_checkpoint(checkpoint_path, map_location)
         description = checkpoint[DESCRIPTION]
         arguments = {**description["init_args"], **dict.fromkeys(overrides)}
-        module = rebuild({**description, "init_args": {**arguments, **overrides}})
+        with torch.inference_mode(False):  # what is made within it could never be trained
+            module = rebuild({**description, "init_args": {**arguments, **overrides}})
         if not isinstance(module, cls):
             raise ConfigError(
                 f"The checkpoint '{checkpoint_path}' should hold a {cls.__name__}; found a {type(module).__name__}."

@@ -48,7 +48,7 @@ class Network(Described, nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} should be built for at least one task; found none.")
         # Past nn.Module.__setattr__: tasks are plain objects and no part of the state dict.
         object.__setattr__(self, "tasks", dict(tasks))
-        # A checkpoint may be loaded within inference mode, in which nothing is made that ever has a gradient.
+        # Within inference mode nothing is made that ever has a gradient, which layers may be looked at for.
         with torch.inference_mode(False):
             self.make_layers(tasks)
         return self
