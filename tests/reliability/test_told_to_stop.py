@@ -135,6 +135,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert differences(resume(RUN), whole[0]) == []
 
 
+def test_what_a_training_was_gone_on_with_is_in_the_command_that_goes_on(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The run's config is what it was started with: without the option the next training would end at once."""
+    fit(epochs=1)
+    stop = At(8, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        resume(RUN, "--trainer.max_epochs", "3", "--name=a b", callbacks=[stop])
+    told = "stopped by SIGTERM; go on with: jtr fit --resume runs/run/0 --trainer.max_epochs 3 '--name=a b'"
+    assert told in capfd.readouterr().err
+    assert resume(RUN, "--trainer.max_epochs", "3").trainer.global_step == 3 * STEPS
+
+
 def train_and_interrupt_twice(earlier: Any) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)

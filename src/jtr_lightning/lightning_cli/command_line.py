@@ -38,6 +38,7 @@ from jtr_lightning.lightning_cli.mistakes import mistakes_as_user_errors
 from jtr_lightning.lightning_cli.parts import find_parts
 from jtr_lightning.lightning_cli.resuming import (
     RESUME,
+    given_beside_the_run,
     near,
     restoring,
     resumed,
@@ -120,6 +121,7 @@ class CommandLine(LightningCLI):
         self.given_configs = {path: read_config(path) for path in configs}
         self.folder = None
         self.given_folder = folder
+        self.given_beside = given_beside_the_run(arguments, folder)
         self.made_folder: Path | None = None
         self.more_callbacks = list(callbacks)
         self.metrics = {}
@@ -315,7 +317,7 @@ class CommandLine(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Trains, and prints the metrics of the best epoch."""
-        with stopping_with_a_checkpoint(self.folder, self._publish):
+        with stopping_with_a_checkpoint(self.folder, self._publish, self.given_beside):
             self.trainer.fit(**kwargs, weights_only=True)
         folders = [c for c in self.trainer.callbacks if isinstance(c, BestMetrics)]  # type: ignore[attr-defined]
         best = folders[0].best if folders else {}

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +67,19 @@ def resumed(arguments: list[str]) -> tuple[list[str], Path | None]:
     return ["fit", "--config", str(folder / CONFIG), *start, *rest], folder
 
 
+def given_beside_the_run(arguments: list[str], folder: Path | None) -> list[str]:
+    """The options beside ``--resume FOLDER``, which no file of the run keeps.
+
+    Args:
+        arguments: What ``resumed`` made.
+        folder: The folder that it gave.
+    """
+    if folder is None or arguments[:3] != ["fit", "--config", str(folder / CONFIG)]:
+        return []
+    rest = arguments[3:]
+    return rest[2:] if rest[:1] == ["--ckpt_path"] else rest
+
+
 def _check_config(path: Path) -> None:
     """Refuses a config that a full disk has left unfinished, which earlier versions did; ours is whole or absent."""
     try:
@@ -112,7 +125,9 @@ def restoring() -> Iterator[None]:
 
 
 @contextmanager
-def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None]) -> Iterator[None]:
+def stopping_with_a_checkpoint(
+    folder: Path | None, looked_at: Callable[[], None], beside: Sequence[str] = ()
+) -> Iterator[None]:
     """Ends a training that is told to stop between two steps, says how to go on, and leaves as shells expect it.
 
     Ctrl-C (SIGINT) ends it as SIGTERM does, which Lightning notices at the end of a step and ``Resume`` answers with
@@ -121,6 +136,7 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
     Args:
         folder: The run folder; None where nothing is kept.
         looked_at: Is called when a person has ended the training.
+        beside: Options that the training was gone on with, which have to be given again.
 
     Raises:
         SystemExit: The training was stopped, with the code that shells give to the signal.
@@ -146,22 +162,22 @@ def stopping_with_a_checkpoint(folder: Path | None, looked_at: Callable[[], None
     except SIGTERMException:
         if by_hand:
             looked_at()
-        _tell(f"stopped by {'Ctrl-C' if by_hand else 'SIGTERM'}; {_how_to_go_on(folder)}")
+        _tell(f"stopped by {'Ctrl-C' if by_hand else 'SIGTERM'}; {_how_to_go_on(folder, beside)}")
         raise SystemExit(EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED) from None
     except SystemExit as leave:  # what Lightning makes of a KeyboardInterrupt
         if not isinstance(leave.__context__, KeyboardInterrupt):
             raise
-        _tell(f"interrupted; {_how_to_go_on(folder)}")
+        _tell(f"interrupted; {_how_to_go_on(folder, beside)}")
         raise SystemExit(EXIT_INTERRUPTED) from None
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, before)
 
 
-def _how_to_go_on(folder: Path | None) -> str:
+def _how_to_go_on(folder: Path | None, beside: Sequence[str]) -> str:
     if folder is None or not (folder / CONFIG).is_file():
         return "there is nothing to go on from."
-    command = f"jtr fit {RESUME} {shlex.quote(str(near(folder)))}"
+    command = shlex.join(["jtr", "fit", RESUME, str(near(folder)), *beside])
     if not (folder / CHECKPOINTS / LAST).is_file():
         return f"no checkpoint was written yet; begin anew with: {command}"
     return f"go on with: {command}"
