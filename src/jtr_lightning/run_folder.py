@@ -105,8 +105,8 @@ def read_metrics(folder: Path) -> dict[str, float]:
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The file '{path}' should hold one JSON object of metrics; found: {error}. Remove it; jtr validate and "
-            "jtr test write it anew."
+            f"The file '{path}' should hold one JSON object of metrics; found: {error}. Remove it; a training and "
+            "jtr test write their parts anew."
         ) from error
     return metrics
 

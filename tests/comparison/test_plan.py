@@ -58,7 +58,8 @@ def test_scenarios_in_any_case_each_once_then_shares_in_order() -> None:
     [
         (["onelabels"], [], r"found 'onelabels', did you mean 'onelabel'"),
         (["scenario"], [], r"--scenarios should name scenarios"),
-        (["fractionlabels"], [], r"--scenarios should name scenarios"),
+        (["fractionlabels"], [], r"found 'fractionlabels', give --fractions"),
+        (["SplitFile"], [], r"found 'SplitFile', give 'own' for what the configs say"),
         ([], [0.0], r"--fractions should be above 0 and at most 1; found 0"),
         ([], [1.5], r"--fractions should be above 0 and at most 1; found 1.5"),
     ],
@@ -124,6 +125,29 @@ def test_the_plan_adds_the_baseline_with_full_labels(tmp_path: Path) -> None:
         share,
         every,
     }
+
+
+def test_the_configs_own_labels_are_compared_where_they_are_the_same(tmp_path: Path) -> None:
+    split = {"class_path": "SplitFile", "init_args": {"path": "published.csv"}}
+    files = [
+        str(write_config(tmp_path / f"{name}.yaml", scenario=split))
+        for name in ("supervised", "jtr", "mtpsl")
+    ]
+    (own,) = labels_of(["own"], [])
+    plan = make_plan(methods_of(files), [own], [0], baseline="supervised")
+    assert [(run.method, run.labels.name) for run in plan] == [
+        *(("supervised", "own"), ("jtr", "own"), ("mtpsl", "own")),
+        ("supervised", "fulllabels"),
+    ]
+    scenarios = [run.config["data"]["init_args"]["scenario"] for run in plan]
+    assert all(s["class_path"].endswith("SplitFile") for s in scenarios[:3])
+    assert all(s["init_args"]["path"] == "published.csv" for s in scenarios[:3])
+    assert scenarios[3]["class_path"].endswith("FullLabels")
+    other = write_config(tmp_path / "other.yaml", scenario="OneLabel")
+    with pytest.raises(
+        ConfigError, match=r"the same `data.scenario`.*published.csv.*supervised.yaml.*other.yaml"
+    ):
+        make_plan(methods_of([*files, str(other)]), [own], [0])
 
 
 def test_what_a_search_has_chosen_is_given_to_its_method_and_wins(tmp_path: Path) -> None:

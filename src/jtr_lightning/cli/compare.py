@@ -152,7 +152,7 @@ def _parser() -> Parser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="onelabel (default), randomlabels, halflabels ...",
+        help="onelabel (default), randomlabels, halflabels ..., or own: what the configs say",
     )
     add(
         "--fractions",

@@ -36,24 +36,28 @@ class Labels:
 
     Attributes:
         name: The scenario's class in lower case, e.g. ``onelabel``.
-        class_name: The scenario's class.
+        class_name: The scenario's class; None for the scenario that each config itself has.
         fraction: The share of labels of ``FractionLabels``; None for every other scenario.
     """
 
     name: str
-    class_name: str
+    class_name: str | None
     fraction: float | None = None
 
     @property
     def title(self) -> str:
         """For people, e.g. ``onelabel`` or ``10 % of the labels``."""
+        if self.class_name is None:
+            return "the configs' own labels"
         return self.name if self.fraction is None else f"{100 * self.fraction:g} % of the labels"
 
     @property
-    def option(self) -> str:
-        """The scenario as the value of ``--data.scenario``."""
+    def options(self) -> list[str]:
+        """The scenario as an argument of ``jtr fit``; none for a config's own."""
+        if self.class_name is None:
+            return []
         arguments = {} if self.fraction is None else {"fraction": self.fraction}
-        return json.dumps({"class_path": self.class_name, "init_args": arguments})
+        return [f"--data.scenario={json.dumps({'class_path': self.class_name, 'init_args': arguments})}"]
 
     @property
     def complete(self) -> bool:
@@ -62,6 +66,8 @@ class Labels:
 
 
 FULL = Labels("fulllabels", "FullLabels")
+OWN = Labels("own", None)
+"""What each config says itself, such as a published label split. It has to be the same in all of them."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,8 @@ def labels_of(scenarios: Iterable[str], fractions: Iterable[float]) -> list[Labe
     """The columns of a comparison.
 
     Args:
-        scenarios: Names of scenarios, in any case: ``onelabel``, ``OneLabel``; ``full`` is short for ``FullLabels``.
+        scenarios: Names of scenarios, in any case: ``onelabel``, ``OneLabel``; ``full`` is short for ``FullLabels``,
+            and ``own`` is what the configs say.
         fractions: Shares of labels in (0, 1].
 
     Returns:
@@ -190,14 +197,20 @@ def labels_of(scenarios: Iterable[str], fractions: Iterable[float]) -> list[Labe
     }
     # These two need a parameter, which a name cannot give.
     known = {name: cls for name, cls in classes.items() if cls not in ("FractionLabels", "SplitFile")}
+    labels = {name: Labels(name, cls) for name, cls in known.items()} | {OWN.name: OWN}
     chosen: list[Labels] = []
     for scenario in scenarios:
         name = FULL.name if scenario.lower() == "full" else scenario.lower()
-        if name not in known:
+        if name not in labels:
+            needs_more = {
+                "fractionlabels": "give --fractions.",
+                "splitfile": "give 'own' for what the configs say.",
+            }
             raise ConfigError(
-                f"--scenarios should name scenarios; found '{scenario}', {did_you_mean(name, known)}"
+                f"--scenarios should name scenarios; found '{scenario}', "
+                f"{needs_more.get(name) or did_you_mean(name, labels)}"
             )
-        chosen.append(Labels(name, known[name]))
+        chosen.append(labels[name])
     for fraction in sorted(fractions):
         if not 0 < fraction <= 1:
             raise ConfigError(f"--fractions should be above 0 and at most 1; found {fraction:g}.")
@@ -235,6 +248,9 @@ def make_plan(
     if baseline is not None and not any(which.complete for which in labels):
         pairs += [(method, FULL) for method in methods if method.name == baseline]
     configs = {(method, which): resolve(method.config, which, options[method]) for method, which in pairs}
+    _refuse_different_labels(
+        {method.config: configs[method, which] for method, which in pairs if which == OWN}
+    )
     order = list(dict.fromkeys(which for _, which in pairs))
     return [
         Run(method.name, which, seed, seeded(configs[method, which], seed))
@@ -263,7 +279,7 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
 
     # A log file is no place for progress bars. The seeds are replaced afterwards, for each run.
     decided = [
-        f"--data.scenario={labels.option}",
+        *labels.options,
         "--data.seed=0",
         "--seed_everything=0",
         "--trainer.enable_progress_bar=false",
@@ -292,6 +308,19 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
             "`trainer.enable_checkpointing` = false. Leave it out."
         )
     return tree
+
+
+def _refuse_different_labels(configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Methods can be compared only on the same labels."""
+    scenarios = {config: tree["data"]["init_args"]["scenario"] for config, tree in configs.items()}
+    for config, scenario in scenarios.items():
+        first = next(iter(scenarios))
+        if scenario != scenarios[first]:
+            raise ConfigError(
+                f"With --scenarios own all configs should have the same `data.scenario`, since only then the methods "
+                f"can be compared; found {json.dumps(scenarios[first])} in {first} and {json.dumps(scenario)} in "
+                f"{config}."
+            )
 
 
 def _refuse_devices(config: str, devices: Any) -> None:
