@@ -32,8 +32,8 @@ demo: $(INSTALLED) ## train JTR on generated rooms for a few minutes; ends with 
 test: $(INSTALLED) ## the tests, without those marked slow
 	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
-test-all: $(INSTALLED) ## every test, with the branches that they reach
-	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --cov $(ARGS)
+test-all: $(INSTALLED) ## every test, with the slowest of them and the branches that they reach
+	@OMP_NUM_THREADS=1 $(IN_VENV) -m pytest -n $(JOBS) --cov --durations=25 --durations-min=5 $(ARGS)
 
 test-lowest: $(LOWEST)/.installed ## the fast tests with the lowest versions that setup.cfg allows, in .venv-lowest
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
