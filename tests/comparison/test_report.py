@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -89,7 +90,8 @@ def test_a_delta_needs_every_task() -> None:
     run = next(run for run in results.runs if run.method == "jtr" and run.seed == 1)
     metrics = results.by_name[run.name].metrics
     del metrics["test/seg/miou"]  # type: ignore[attr-defined]
-    assert deltas(results, "jtr", "supervised", ONELABEL) == {0: pytest.approx(25.0)}
+    # Of seed 0 alone: mIoU 0.4 to 0.6 and depth 0.9 to 0.7.
+    assert deltas(results, "jtr", "supervised", ONELABEL) == {0: pytest.approx(100 * (1 / 2 + 2 / 9) / 2)}
 
 
 def test_a_method_with_fewer_seeds_is_held_against_the_baseline_of_those_seeds() -> None:
@@ -112,11 +114,36 @@ def test_a_metric_that_is_no_number_is_left_out_and_told() -> None:
         ("supervised", FULL): [(1.0, 0.5), (nan, nan), (1.0, math.inf)],
     }
     text = report(fake_results(numbers), "")
-    # Seed 1 has no delta. The other two have +10 % and +20 %, and of the gap (0 + 40) / 2 and (40 + 0) / 2.
-    assert "| jtr | 0.60 ± 0.10 | 0.90 ± 0.14 (2 of 3) | +15.00 ± 7.07 | 20.0 ± 0.0 | 3 |" in text
+    # Seed 0 alone has every number: +25 % and +20 %, and of the gap 1/6 and 2/5.
+    assert "| jtr | 0.60 ± 0.10 | 0.90 ± 0.14 (2 of 3) | +22.50 (1 of 3) | 28.3 (1 of 3) | 3 |" in text
     assert "| mtpsl | (0 of 3) | (0 of 3) |  |  | 3 |" in text
     assert "nan" not in text
     assert "inf " not in text
+
+
+def test_a_seed_that_went_astray_counts_as_one_that_was_not_run() -> None:
+    """Its other tasks' numbers would be held against the baseline of other seeds."""
+    numbers = {
+        ("supervised", ONELABEL): [(0.3, 0.5), (0.4, 0.52), (0.5, 0.51)],
+        ("supervised", FULL): [(0.8, 0.4)] * 3,
+    }
+    astray = fake_results({**numbers, ("jtr", ONELABEL): [(0.45, math.nan), (0.42, 0.5), (0.5, 0.5)]})
+    not_run = fake_results({**numbers, ("jtr", ONELABEL): [None, (0.42, 0.5), (0.5, 0.5)]})
+    assert deltas(astray, "jtr", "supervised", ONELABEL) == deltas(not_run, "jtr", "supervised", ONELABEL)
+    assert gaps(astray, "jtr", ONELABEL) == gaps(not_run, "jtr", ONELABEL)
+    row = next(line for line in report(astray, "").splitlines() if line.startswith("| jtr | 0.4"))
+    assert row.count("(2 of 3)") == 3, "depth, delta and gap"
+
+
+def test_a_method_that_went_astray_in_one_task_closes_no_gap_in_the_others() -> None:
+    numbers = {
+        ("supervised", ONELABEL): [(0.3, 0.5), (0.4, 0.52)],
+        ("jtr", ONELABEL): [(0.45, math.nan), (0.5, math.nan)],
+        ("supervised", FULL): [(0.8, 0.4)] * 2,
+    }
+    results = fake_results(numbers)
+    assert gaps(results, "jtr", ONELABEL) == {"seg": {}, "depth": {}}
+    assert re.search(r"\| jtr \| 0\.\S+ ± \S+ \| \(0 of 2\) \|  \|  \| 2 \|", report(results, ""))
 
 
 def test_each_run_has_its_commit_and_its_config() -> None:

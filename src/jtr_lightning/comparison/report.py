@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -158,9 +159,9 @@ def results_table(results: Results, labels: Labels) -> str:
     for method in _methods_with(results, labels):
         values = results.headlines(method, labels)
         metrics.append([method, *(cell(values[name].values()) for name in tasks)])
-        total = [cell(deltas(results, method, base, labels).values(), "+.2f") for base in baselines.values()]
+        total = [_delta_cell(results, method, base, labels) for base in baselines.values()]
         if with_gap:
-            total.append(cell(_mean_gaps(gaps(results, method, labels)).values(), ".1f"))
+            total.append(_gap_cell(results, method, labels, _mean_gaps(gaps(results, method, labels))))
         number = len(results.of(method, labels))
         totals.append([*total, str(number) if number else ""])
     return _split(["method", *metric_heads], total_heads, metrics, totals)
@@ -187,8 +188,8 @@ def gap_table(results: Results, labels: Labels) -> str:
     for method in _methods_with(results, labels):
         if method != results.baseline:
             closed = gaps(results, method, labels)
-            cells = [cell(closed[name].values(), ".1f") for name in results.tasks]
-            rows.append([method, *cells, cell(_mean_gaps(closed).values(), ".1f")])
+            columns = [*(closed[name] for name in results.tasks), _mean_gaps(closed)]
+            rows.append([method, *(_gap_cell(results, method, labels, column) for column in columns)])
     return table(["gap closed [%] ↑", *results.tasks, "mean"], rows) if rows else ""
 
 
@@ -231,10 +232,10 @@ def deltas(
         method: The method.
         base: The baseline.
         labels: The labels of both.
-        seeds: The seeds to use; those that both have by default.
+        seeds: The seeds to use; those in which both have a number for every task by default.
 
     Returns:
-        Seed to percent, only where every task has a number.
+        Seed to percent.
     """
     if seeds is None:
         seeds = _common_seeds(results, (method, labels), (base, labels))
@@ -263,8 +264,33 @@ def gaps(results: Results, method: str, labels: Labels) -> dict[str, Seeds]:
 
 
 def _common_seeds(results: Results, *rows: tuple[str | None, Labels]) -> set[int]:
-    """The seeds that are finished for all of some methods and labels."""
-    return set.intersection(*(set(results.of(method, labels)) for method, labels in rows))
+    """The seeds in which all of some methods and labels have a number for every task."""
+    return set.intersection(*(_whole_seeds(results, method, labels) for method, labels in rows))
+
+
+def _whole_seeds(results: Results, method: str | None, labels: Labels) -> set[int]:
+    """A seed with NaN in one task is as one that was not run: it would be held against the luck of the others."""
+    measured = {name for result in results.by_name.values() for name in result.headlines()}
+    found = {seed: result.headlines() for seed, result in results.of(method, labels).items()}
+    return {
+        seed
+        for seed, values in found.items()
+        if all(math.isfinite(values.get(name, math.nan)) for name in measured)
+    }
+
+
+def _delta_cell(results: Results, method: str, base: str, labels: Labels) -> str:
+    """A delta over the seeds, which says how many of those that both were run with have none."""
+    run = results.of(method, labels).keys() & results.of(base, labels).keys()
+    found = deltas(results, method, base, labels)
+    return cell([found.get(seed, math.nan) for seed in run], "+.2f") if found else ""
+
+
+def _gap_cell(results: Results, method: str, labels: Labels, closed: Seeds) -> str:
+    """A closed gap over the seeds, likewise; empty where there is no gap."""
+    base, full = results.baseline, results.full
+    run = results.of(method, labels).keys() & results.of(base, labels).keys() & results.of(base, full).keys()
+    return cell([closed.get(seed, math.nan) for seed in run], ".1f") if closed else ""
 
 
 def _means(headlines: Mapping[str, Seeds], seeds: Collection[int]) -> dict[str, float]:
@@ -296,7 +322,7 @@ def _fraction_tables(results: Results, shares: Sequence[Labels]) -> list[str]:
     for title, base in (("supervised MTL", results.baseline), ("STL", results.single_task)):
         if base is not None:
             rows = [
-                [method, *(cell(deltas(results, method, base, which).values(), "+.2f") for which in shares)]
+                [method, *(_delta_cell(results, method, base, which) for which in shares)]
                 for method in results.methods
             ]
             tables.append(table([f"delta vs {title} [%] ↑", *percents], rows))
