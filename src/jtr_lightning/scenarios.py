@@ -135,8 +135,8 @@ class RandomLabels(Scenario):
 class HalfLabels(Scenario):
     """Half of the tasks per sample: K/2, for an odd K its floor or ceiling with equal chance (but at least 1).
 
-    Every task is used where that is possible: a small set may leave one out by chance, and then another task of one
-    sample, which others have too, makes room for it.
+    Every task is used where every label exists and that is possible: a small set may leave one out by chance, and then
+    another task of one sample, which others have too, makes room for it.
     """
 
     def draw(self, table: SampleTable, rng: np.random.Generator) -> BoolArray:

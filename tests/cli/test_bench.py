@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,6 +205,15 @@ def test_memory_is_of_the_device_that_is_trained_on(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 17 + device.index)
     assert peak_memory(torch.device("cpu")) > 50 * 2**20
     assert peak_memory(torch.device("cuda", 1)) == 18
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone hands it on")
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
+    held = torch.ones(2**28)  # 1 GiB
+    code = "import torch; from jtr_lightning.profiling import peak_memory; print(peak_memory(torch.device('cpu')))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert held.sum() > 0
+    assert int(told) < 2**30 < peak_memory(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import yaml
 
 from jtr_lightning.comparison.earlier import found_again
 from jtr_lightning.comparison.plan import Run, resolve, seeded
-from jtr_lightning.comparison.results import CONFIG
+from jtr_lightning.comparison.results import CONFIG, RESULT
 from tests.comparison.parts import ONELABEL, write_config
 from tests.kept_configs import kept_with_a_newer_torch
 
@@ -59,7 +59,25 @@ def test_a_run_that_has_a_folder_is_itself(tmp_path: Path) -> None:
     run, root = planned(tmp_path), tmp_path / "runs"
     trained_before(run, root, "on_error")
     write_folder(root / run.name, run.config)
+    (root / run.name / RESULT).touch()
     assert found_again([run], root) == [run]
+
+
+def test_an_empty_folder_of_its_own_hides_no_earlier_run(tmp_path: Path) -> None:
+    run, root = planned(tmp_path), tmp_path / "runs"
+    earlier = trained_before(run, root, "on_error")
+    write_folder(root / run.name, run.config)
+    assert [each.name for each in found_again([run], root)] == [earlier.name]
+
+
+def test_of_several_earlier_runs_a_finished_one_is_taken(tmp_path: Path) -> None:
+    run, root = planned(tmp_path), tmp_path / "runs"
+    earlier = [
+        trained_before(run, root, argument) for argument in ("on_error", "num_workers", "augmentation")
+    ]
+    last = max(earlier, key=lambda each: each.name)
+    (root / last.name / RESULT).touch()
+    assert [each.name for each in found_again([run], root)] == [last.name]
 
 
 @pytest.mark.parametrize("content", ["[", "- a list", "seed_everything: 3", "trainer: {max_epochs: 3}", ""])

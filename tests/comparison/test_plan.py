@@ -197,6 +197,16 @@ def test_what_a_comparison_decides_cannot_be_overridden(override: str, message: 
         make_plan([], [ONELABEL], [0], [override])
 
 
+def test_a_checkpoint_to_begin_from_is_refused(tmp_path: Path) -> None:
+    """It is no part of a run's name: a run from another one would be taken for it."""
+    file = write_config(tmp_path / "toy.yaml")
+    file.write_text(file.read_text() + "ckpt_path: other.ckpt\n")
+    with pytest.raises(
+        ConfigError, match=r"toy.yaml: a compared run should be trained from its beginning.*other.ckpt"
+    ):
+        resolve(str(file), ONELABEL)
+
+
 def test_a_wrong_override_is_told_with_the_config(tmp_path: Path) -> None:
     file = write_config(tmp_path / "toy.yaml")
     with pytest.raises(ConfigError, match=r"toy.yaml: .*batch_sze"):

@@ -12,6 +12,7 @@ import yaml
 from filelock import FileLock
 
 from jtr_lightning.comparison import worker
+from jtr_lightning.comparison.commit import short
 from jtr_lightning.comparison.plan import Labels, resolve
 from jtr_lightning.comparison.results import LOCK, PROGRESS, RESULT, Result, TaskFacts, read_result
 from jtr_lightning.errors import ConfigError
@@ -151,6 +152,23 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     costs = before["callbacks"]["Costs"]
     assert result.train_seconds > costs["seconds"] > 0
     assert result.peak_memory >= costs["peak_memory"] > 0
+
+
+def test_a_run_names_the_code_of_each_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "current_commit", lambda: "a" * 40)
+    folder, _ = stopped_in_the_middle(tmp_path)
+    monkeypatch.setattr(worker, "current_commit", lambda: "b" * 40 + "-dirty")
+    worker.run([str(folder)])
+    assert finished(folder).commit == "a" * 40 + " and " + "b" * 40 + "-dirty"
+    assert short(finished(folder).commit) == "a" * 10 + " and " + "b" * 10 + "-dirty"
+
+
+def test_a_run_that_another_comparison_has_finished_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    folder = prepare(tmp_path)
+    (folder / RESULT).write_text("theirs")
+    worker.run([str(folder)])
+    assert (folder / RESULT).read_text() == "theirs"
+    assert not (folder / "training").exists()
 
 
 def test_an_interrupted_test_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,15 @@ def test_grey_palette_alpha_and_16_bit_pictures_become_8_bit_rgb(tmp_path: Path)
     np.testing.assert_array_equal(read_image(png(tmp_path / "d.png", DEEP))[..., 1], DEEP >> 8)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_alpha_is_dropped_and_changes_no_colour(tmp_path: Path, suffix: str) -> None:
+    alpha = np.full((6, 8), 255, np.uint8)
+    alpha[1:3], alpha[3:] = 128, 7
+    Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / f"a{suffix}", lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), RGB)
+    np.testing.assert_array_equal(read_array(tmp_path / f"a{suffix}")[..., :3], RGB)
+
+
 def test_array_images_may_be_uint8_or_between_0_and_1(tmp_path: Path) -> None:
     np.save(tmp_path / "u.npy", RGB)
     np.savez(tmp_path / "f.npz", RGB.astype(np.float64) / 255)

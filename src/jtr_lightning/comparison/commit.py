@@ -19,9 +19,12 @@ def current_commit() -> str:
 
 
 def short(commit: str) -> str:
-    """A commit for people: ten of its forty digits; a version as it is."""
-    name, dash, dirty = commit.partition("-")
-    return commit if commit.startswith("version ") else name[:10] + dash + dirty
+    """A commit for people: ten of its forty digits; a version as it is. Several are joined by "and"."""
+    parts = [each.partition("-") for each in commit.split(" and ")]
+    return " and ".join(
+        name + dash + dirty if name.startswith("version ") else name[:10] + dash + dirty
+        for name, dash, dirty in parts
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str:

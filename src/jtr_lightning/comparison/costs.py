@@ -21,15 +21,18 @@ class Costs(L.Callback):
 
     Args:
         report: A file that says how much of the training is done, in [0, 1], written every few seconds.
+        commit: That of the code that trains now.
 
     Attributes:
         seconds: Wall-clock time from the first training step to the end, validation included.
         device: What it is trained on.
+        commits: Those of the code of each part, in their order.
         peak_memory: Bytes: what the process held in memory at most, or on a CUDA device, of that device's memory.
     """
 
-    def __init__(self, report: Path) -> None:
+    def __init__(self, report: Path, commit: str = "") -> None:
         self.report = report
+        self.commits = [commit]
         self.seconds = 0.0
         self.peak_memory = 0
         self.device = torch.device("cpu")
@@ -38,13 +41,14 @@ class Costs(L.Callback):
         self._reported = -_REPORT_EVERY
 
     def state_dict(self) -> dict[str, Any]:
-        """Time and memory so far, kept in every checkpoint."""
+        """Time, memory and commits so far, kept in every checkpoint."""
         self._measure()
-        return {"seconds": self.seconds, "peak_memory": self.peak_memory}
+        return {"seconds": self.seconds, "peak_memory": self.peak_memory, "commits": self.commits}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = self.seconds = float(state_dict["seconds"])
         self.peak_memory = int(state_dict["peak_memory"])
+        self.commits = list(dict.fromkeys([*state_dict.get("commits", []), *self.commits]))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""

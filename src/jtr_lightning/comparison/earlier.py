@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from jtr_lightning.comparison.plan import Run, resolve, seeded, what_matters
-from jtr_lightning.comparison.results import CONFIG
+from jtr_lightning.comparison.results import CONFIG, RESULT
 from jtr_lightning.disk import read_yaml
 from jtr_lightning.errors import ConfigError
 
@@ -20,8 +20,8 @@ def found_again(runs: Sequence[Run], root: Path) -> list[Run]:
 
     A run's name has the key of its whole configuration, defaults included. An argument that a class has been given
     since would make every earlier run another one, although at its default it changes nothing. So a run without a
-    folder is looked for among the folders of no run: it is the one whose configuration becomes the run's as soon as
-    today's defaults stand for what it lacks.
+    result or a checkpoint is looked for among the folders of no run: it is the one whose configuration becomes the
+    run's as soon as today's defaults stand for what it lacks, of several one that is finished.
 
     Args:
         runs: Every planned run.
@@ -31,8 +31,15 @@ def found_again(runs: Sequence[Run], root: Path) -> list[Run]:
         The runs in their order, with the earlier configuration, and so with its key and name, where there is one.
     """
     names = {run.name for run in runs}
-    files = [file for file in sorted(root.glob(f"*/{CONFIG}")) if file.parent.name not in names]
-    return [run if (root / run.name).is_dir() else _earlier(run, files) or run for run in runs]
+    files = [file for file in root.glob(f"*/{CONFIG}") if file.parent.name not in names]
+    # Finished ones first.
+    files.sort(key=lambda file: (not file.with_name(RESULT).is_file(), file))
+    return [run if _is_begun(root / run.name) else _earlier(run, files) or run for run in runs]
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a run has anything that would be lost with it; a folder alone may be left of a look at its lock."""
+    return (folder / RESULT).is_file() or any(folder.rglob("*.ckpt"))
 
 
 def _earlier(run: Run, files: Sequence[Path]) -> Run | None:

@@ -296,6 +296,11 @@ def resolve(config: str, labels: Labels, overrides: Sequence[str] = ()) -> dict[
             raise
     tree: dict[str, Any] = yaml.safe_load(printed.getvalue())
     _refuse_devices(config, tree["trainer"]["devices"])
+    if tree["ckpt_path"] is not None:
+        raise ConfigError(
+            f"{config}: a compared run should be trained from its beginning; found `ckpt_path` = {tree['ckpt_path']}. "
+            "Leave it out; pretrained weights of an encoder are an argument of the network (`encoder_weights`)."
+        )
     if tree["trainer"]["fast_dev_run"]:
         raise ConfigError(
             f"{config}: a compared run should train, keep its best checkpoint and test that one, which "

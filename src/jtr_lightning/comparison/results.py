@@ -58,7 +58,7 @@ class Result:
         peak_memory: Bytes, see ``Costs``.
         device: What it was trained on.
         threads: Threads of the training on the CPU.
-        commit: Commit or version of this library.
+        commit: Commit or version of this library; several, joined by "and", of a run that went on with other code.
         points: Task name to the curve of its headline metric.
     """
 

@@ -16,7 +16,7 @@ from jtr_lightning.checkpoint import read_checkpoint
 from jtr_lightning.comparison.commit import current_commit
 from jtr_lightning.comparison.costs import Costs
 from jtr_lightning.comparison.curves import points_of
-from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, Result, TaskFacts, write_result
+from jtr_lightning.comparison.results import CONFIG, LOCK, PROGRESS, RESULT, Result, TaskFacts, write_result
 from jtr_lightning.disk import written_whole
 from jtr_lightning.errors import ConfigError
 from jtr_lightning.exits import exit_code_of
@@ -66,15 +66,16 @@ def run(arguments: list[str]) -> None:
     except Timeout:
         raise ConfigError(f"The run '{folder}' is being trained by another process; wait for it.") from None
     try:
+        if (folder / RESULT).is_file():  # another comparison has finished it in the meantime
+            return
         _train(folder, with_test=VALIDATION_ONLY not in options)
     finally:
         lock.release()
 
 
 def _train(folder: Path, with_test: bool) -> None:
-    commit = current_commit()
     config, training = folder / CONFIG, folder / TRAINING
-    costs = Costs(folder / PROGRESS)
+    costs = Costs(folder / PROGRESS, current_commit())
     # Weights alone are those of a finished run, whose result was removed to train it anew.
     newest = newest_whole_checkpoint(training / CHECKPOINTS, weights_alone=False)
     go_on = [] if newest is None else ["--ckpt_path", str(newest)]
@@ -100,7 +101,7 @@ def _train(folder: Path, with_test: bool) -> None:
         peak_memory=costs.peak_memory,
         device=_device_name(fitted.trainer.strategy.root_device),
         threads=torch.get_num_threads(),
-        commit=commit,
+        commit=" and ".join(costs.commits),
         points=points_of(training / METRICS_LOG, tasks),
     )
     write_result(folder, result)

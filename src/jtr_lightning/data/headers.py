@@ -18,7 +18,12 @@ PNG_GREY, PNG_PALETTE, PNG_GREY_ALPHA = 0, 3, 4
 _PNG_CHUNK = struct.Struct(">I4s")  # length and name; the chunk's data and a checksum of 4 bytes follow
 
 _TIFF_BITS, _TIFF_MEANING, _TIFF_ORIENTATION, _TIFF_FORMAT = 258, 262, 274, 339
+_TIFF_EXTRA = 338
 _TIFF_PALETTE, _TIFF_UPRIGHT = 3, 1
+_TIFF_ALPHA, _TIFF_UNSPECIFIED = (
+    2,
+    0,
+)  # values of _TIFF_EXTRA
 _TIFF_KINDS = {2: "int", 3: "float"}  # values of _TIFF_FORMAT; unsigned integers otherwise
 _BMP_BITS = 28  # where the header keeps the bits of a pixel
 _OTHERS = (b"II", b"MM", b"BM", b"\xff\xd8", b"RIFF")  # TIFF, BMP, JPEG, WebP
@@ -72,12 +77,21 @@ def turned(pixels: NDArray[Any], content: bytes) -> NDArray[Any]:
 
 
 def as_stored(content: bytes) -> bytes:
-    """A file without the note of a TIFF that its picture should be turned or mirrored, which OpenCV would obey."""
-    place, orientation = _tiff_tags(content).get(_TIFF_ORIENTATION, (0, _TIFF_UPRIGHT))
-    if orientation == _TIFF_UPRIGHT:
-        return content
+    """A file without the notes of a TIFF that OpenCV would obey.
+
+    They say that its picture should be turned or mirrored, and that there is an alpha, by which OpenCV multiplies the
+    colours.
+    """
+    tags = _tiff_tags(content)
     order = "little" if content[:1] == b"I" else "big"
-    return content[:place] + _TIFF_UPRIGHT.to_bytes(2, order) + content[place + 2 :]  # type: ignore[arg-type]
+    for tag, obeyed, instead in (
+        (_TIFF_ORIENTATION, range(2, 9), _TIFF_UPRIGHT),
+        (_TIFF_EXTRA, (_TIFF_ALPHA,), _TIFF_UNSPECIFIED),
+    ):
+        place, value = tags.get(tag, (0, None))
+        if value in obeyed:
+            content = content[:place] + instead.to_bytes(2, order) + content[place + 2 :]  # type: ignore[arg-type]
+    return content
 
 
 def _tiff_tags(content: bytes) -> dict[int, tuple[int, int]]:

@@ -125,8 +125,7 @@ class ExportFormat(ABC):
         other = (3, up + STEP + 5, along + 2 * STEP + 3)
         above, multiple = f"above {STEP}", f"multiple of {STEP}, at least {least}"
         steps = {2: STEP * dim("_height", min=2, max=1024), 3: STEP * dim("_width", min=2, max=1024)}
-        small = (2, STEP - 12, STEP - 4)
-        large = (1, max(height, STEP + 1), max(width, STEP + 1))
+        least_above = (1, STEP + 1, STEP + 1)
         multiples = ((1, up, along), (3, up + STEP, along + 2 * STEP))
         one = (1, height, width)
         return (
@@ -134,8 +133,8 @@ class ExportFormat(ABC):
                 {0: dim.DYNAMIC, 2: dim.DYNAMIC, 3: dim.DYNAMIC},
                 example,
                 (
-                    Promise(Sizes("any", "any", "any"), (one, other, small)),
-                    Promise(Sizes("any", above, above), (large, other)),
+                    Promise(Sizes("any", "any", "any"), (one, other, (1, 1, 1))),
+                    Promise(Sizes("any", above, above), (least_above, other)),
                 ),
             ),
             Attempt(
