@@ -123,9 +123,8 @@ class ExportFormat(ABC):
         up, along = max(least, _up(height)), max(least, _up(width))
         example = (2, up, along + STEP if up == along else along)
         other = (3, up + STEP + 5, along + 2 * STEP + 3)
-        above, multiple = f"above {STEP}", f"multiple of {STEP}, at least {least}"
+        multiple = f"multiple of {STEP}, at least {least}"
         steps = {2: STEP * dim("_height", min=2, max=1024), 3: STEP * dim("_width", min=2, max=1024)}
-        least_above = (1, STEP + 1, STEP + 1)
         multiples = ((1, up, along), (3, up + STEP, along + 2 * STEP))
         one = (1, height, width)
         return (
@@ -134,7 +133,11 @@ class ExportFormat(ABC):
                 example,
                 (
                     Promise(Sizes("any", "any", "any"), (one, other, (1, 1, 1))),
-                    Promise(Sizes("any", above, above), (least_above, other)),
+                    # torch may have bound itself to a deepest feature of more than one pixel.
+                    *(
+                        Promise(Sizes("any", f"above {n}", f"above {n}"), ((1, n + 1, n + 1), other))
+                        for n in (4, 8, 16, STEP)
+                    ),
                 ),
             ),
             Attempt(
