@@ -60,7 +60,7 @@ def test_continuous_integration_runs_what_the_readme_promises() -> None:
     commands = re.findall(r"^make (\S+)", first_block[1], flags=re.MULTILINE)
     assert commands == ["demo", "test"]
     # `test-all` are those of `test` and the slow ones.
-    assert {"demo", "test-all", "lint", "type-check", "notebooks", "docs"} <= set(steps)
+    assert {"demo", "test-all", "lint", "type-check", "docs"} <= set(steps)
 
 
 def test_install_without_the_named_python_is_one_sentence(tmp_path: Path) -> None:
