@@ -20,10 +20,7 @@ _PNG_CHUNK = struct.Struct(">I4s")  # length and name; the chunk's data and a ch
 _TIFF_BITS, _TIFF_MEANING, _TIFF_ORIENTATION, _TIFF_FORMAT = 258, 262, 274, 339
 _TIFF_EXTRA = 338
 _TIFF_PALETTE, _TIFF_UPRIGHT = 3, 1
-_TIFF_ALPHA, _TIFF_UNSPECIFIED = (
-    2,
-    0,
-)  # values of _TIFF_EXTRA
+_TIFF_ALPHA, _TIFF_UNSPECIFIED = 2, 0
 _TIFF_KINDS = {2: "int", 3: "float"}  # values of _TIFF_FORMAT; unsigned integers otherwise
 _BMP_BITS = 28  # where the header keeps the bits of a pixel
 _OTHERS = (b"II", b"MM", b"BM", b"\xff\xd8", b"RIFF")  # TIFF, BMP, JPEG, WebP
